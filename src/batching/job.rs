@@ -1,0 +1,86 @@
+//! A job: one log with all its hypotheses, which always stand in the same batch, and the reply that it is owed.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use crate::model::EncodedLog;
+
+/// One log to score: a row for each hypothesis.
+#[derive(Debug)]
+pub struct Job {
+    /// The log's tokens.
+    pub log: EncodedLog,
+    /// Token ids of each hypothesis.
+    pub hypotheses: Arc<[Vec<u32>]>,
+    /// Where the answer goes.
+    pub reply: Reply,
+}
+
+/// Raw model output for one job.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JobOutput {
+    /// Logits `[hypotheses, classes]`, row-major.
+    pub logits: Vec<f32>,
+    /// Where the time went.
+    pub times: JobTimes,
+}
+
+/// Stage times of one job.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct JobTimes {
+    /// From enqueueing to a device.
+    pub queue: Duration,
+    /// The model run of its batch.
+    pub inference: Duration,
+}
+
+/// Why a job has no output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JobError {
+    /// Its deadline passed in the queue.
+    Expired,
+    /// The model failed on it, alone.
+    Failed,
+    /// The device or the whole engine went away before it ran.
+    Dropped,
+}
+
+/// What a job's owner receives, exactly once.
+pub type JobResult = Result<JobOutput, JobError>;
+
+/// The duty to answer one job. Sending consumes it; dropping it unsent answers [`JobError::Dropped`].
+///
+/// It holds the admission permit, so the job counts against the queue's bound until it is answered.
+#[derive(Debug)]
+pub struct Reply {
+    to: Option<oneshot::Sender<JobResult>>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Reply {
+    /// A reply and the end that receives it.
+    pub fn new(permit: OwnedSemaphorePermit) -> (Self, oneshot::Receiver<JobResult>) {
+        let (to, from) = oneshot::channel();
+        (Self { to: Some(to), _permit: permit }, from)
+    }
+
+    /// Whether nobody waits any more.
+    pub fn is_abandoned(&self) -> bool {
+        self.to.as_ref().is_none_or(oneshot::Sender::is_closed)
+    }
+
+    /// Answers; `false` if nobody waits any more.
+    pub fn send(mut self, result: JobResult) -> bool {
+        self.to.take().is_some_and(|to| to.send(result).is_ok())
+    }
+}
+
+impl Drop for Reply {
+    fn drop(&mut self) {
+        if let Some(to) = self.to.take() {
+            // Nobody waiting is as good as answered.
+            let _ = to.send(Err(JobError::Dropped));
+        }
+    }
+}

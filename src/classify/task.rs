@@ -1,0 +1,74 @@
+//! What is asked of each log: labels, the hypotheses they become, and how their scores are read.
+
+use std::sync::Arc;
+
+use crate::{error::RequestError, model::PairTokenizer};
+
+/// Candidate labels and how they become hypotheses, as configured or as a request brings them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Labels {
+    /// Candidate labels, at least one, all different, none blank.
+    pub labels: Vec<String>,
+    /// The one that counts as the anomaly.
+    pub anomaly_label: String,
+    /// `{}` stands for the label.
+    pub hypothesis_template: String,
+    /// Each label on its own instead of against the others.
+    pub multi_label: bool,
+}
+
+/// [`Labels`] made ready for a model: every hypothesis tokenised once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Task {
+    /// Candidate labels.
+    pub labels: Vec<String>,
+    /// Index of the anomaly label.
+    pub anomaly: usize,
+    /// Each label on its own instead of against the others. One label is always on its own.
+    pub multi_label: bool,
+    /// Token ids of the hypotheses, in the order of the labels.
+    pub hypotheses: Arc<[Vec<u32>]>,
+    /// Tokens of the longest hypothesis.
+    pub longest: usize,
+}
+
+impl Task {
+    /// Checks the labels and tokenises their hypotheses; at most `max_labels` labels.
+    ///
+    /// # Errors
+    /// [`RequestError::Invalid`] says which part cannot be used and what is expected.
+    pub fn new(labels: Labels, tokenizer: &PairTokenizer, max_labels: usize) -> Result<Self, RequestError> {
+        let invalid = |text: String| Err(RequestError::Invalid(text));
+        let Labels { labels, anomaly_label, hypothesis_template, multi_label } = labels;
+        if labels.is_empty() {
+            return invalid("labels needs at least one label".into());
+        }
+        if labels.len() > max_labels {
+            return invalid(format!("labels has {} labels; at most {max_labels} are allowed", labels.len()));
+        }
+        if labels.iter().any(|label| label.trim().is_empty()) {
+            return invalid("labels must not contain a blank label".into());
+        }
+        if let Some(twice) = labels.iter().enumerate().find(|(i, label)| labels[..*i].contains(label)) {
+            return invalid(format!("labels contains {:?} twice", twice.1));
+        }
+        if !hypothesis_template.contains("{}") {
+            return invalid("hypothesis_template must contain {} where the label goes".into());
+        }
+        let Some(anomaly) = labels.iter().position(|label| *label == anomaly_label) else {
+            return invalid(format!("anomaly_label {anomaly_label:?} must be one of the labels: {labels:?}"));
+        };
+        let hypotheses = labels
+            .iter()
+            .map(|label| tokenizer.encode_hypothesis(&hypothesis_template.replace("{}", label)))
+            .collect::<Result<Arc<[_]>, _>>()
+            .map_err(RequestError::Invalid)?;
+        let longest = hypotheses.iter().map(Vec::len).max().unwrap_or_default();
+        Ok(Self { multi_label: multi_label || labels.len() == 1, labels, anomaly, hypotheses, longest })
+    }
+
+    /// Rows that one log takes.
+    pub fn rows(&self) -> usize {
+        self.hypotheses.len()
+    }
+}

@@ -1,0 +1,114 @@
+//! What several commands do first: flags over configuration, oddlog's own log, the model and its devices.
+
+use std::{
+    path::{Path, PathBuf},
+    thread::available_parallelism,
+};
+
+use clap::Args;
+use serde_json::{Map, Value, json};
+
+use crate::{
+    config::{Config, LogFormat},
+    device::{
+        Device, FakeDevice,
+        onnx::{CpuOptions, OnnxDevice, Runtime},
+    },
+    error::StartError,
+    model::Model,
+};
+
+/// Flags that choose configuration, model and devices.
+#[derive(Debug, Args)]
+pub struct LoadArgs {
+    /// Configuration file (TOML); every key is explained in the shipped config.toml
+    #[arg(long, value_name = "FILE", env = "ODDLOG_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Model directory, or hub repository owner/name[@revision] fetched before
+    #[arg(long, value_name = "DIR|REPO")]
+    pub model: Option<String>,
+    /// Device: auto, cpu, ...; give it several times for several workers
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Vec<String>,
+}
+
+impl LoadArgs {
+    /// The configuration with these flags and `more` (nested JSON) on top.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn config(&self, more: Value) -> Result<Config, StartError> {
+        let mut flags = match more {
+            Value::Object(map) => map,
+            _ => Map::new(),
+        };
+        if let Some(model) = &self.model {
+            flags.insert("model".into(), json!({ "source": model }));
+        }
+        if !self.device.is_empty() {
+            flags.insert("devices".into(), json!({ "devices": self.device }));
+        }
+        Config::load(self.config.as_deref(), Value::Object(flags))
+    }
+}
+
+/// Starts oddlog's own log on standard error.
+///
+/// # Errors
+/// [`StartError::Config`] if `log.level` cannot be read.
+pub fn start_log(config: &Config) -> Result<(), StartError> {
+    use std::io::IsTerminal;
+    let filter = tracing_subscriber::EnvFilter::try_new(&config.log.level)
+        .map_err(|e| StartError::Config(format!("log.level = {:?}: {e}", config.log.level)))?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A second start in one process keeps the first one's log.
+    let _ = match config.log.format {
+        LogFormat::Text => log.with_ansi(std::io::stderr().is_terminal()).try_init(),
+        LogFormat::Json => log.json().try_init(),
+    };
+    Ok(())
+}
+
+/// Opens the configured model.
+///
+/// # Errors
+/// [`StartError::Model`].
+pub fn open_model(config: &Config) -> Result<Model, StartError> {
+    Model::open(Path::new(&config.model.source), config.model.max_length)
+}
+
+/// Makes every configured device.
+///
+/// # Errors
+/// [`StartError::Runtime`] if ONNX Runtime cannot be loaded, [`StartError::Device`] for an unknown device,
+/// [`StartError::Model`] if the graph cannot be used.
+pub fn make_devices(config: &Config, model: &Model) -> Result<Vec<Box<dyn Device>>, StartError> {
+    let cores = available_parallelism().map_or(1, usize::from);
+    let threads = config.devices.intra_op_threads;
+    let mut names: Vec<&str> = Vec::new();
+    for entry in &config.devices.devices {
+        match entry.as_str() {
+            "auto" => names.extend(std::iter::repeat_n("cpu", (cores / threads).max(1))),
+            other => names.push(other),
+        }
+    }
+    let options = CpuOptions { intra_op_threads: threads, max_run_tokens: config.batching.max_batch_tokens };
+    let mut devices: Vec<Box<dyn Device>> = Vec::new();
+    for (index, kind) in names.into_iter().enumerate() {
+        let name = format!("{kind}:{index}");
+        devices.push(match kind {
+            "cpu" => {
+                let runtime = Runtime::load(&Runtime::find(&config.devices.onnxruntime))?;
+                Box::new(OnnxDevice::cpu(runtime, name, model, options)?)
+            }
+            "fake" => Box::new(FakeDevice::new(name, model.spec.classes)),
+            other => {
+                return Err(StartError::Device {
+                    name: other.into(),
+                    reason: "is not known. Use \"auto\" or \"cpu\"".into(),
+                });
+            }
+        });
+    }
+    Ok(devices)
+}

@@ -1,0 +1,36 @@
+//! The command line: one file a command, each thin.
+
+mod load;
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// oddlog finds the odd lines in logs.
+#[derive(Debug, Parser)]
+#[command(name = "oddlog", version, about, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Serve(serve::ServeArgs),
+}
+
+/// Runs the command line of this process. Exit code 2 means an error, told on standard error.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command {
+        Command::Serve(args) => serve::run(args),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("oddlog: {error}");
+            ExitCode::from(2)
+        }
+    }
+}

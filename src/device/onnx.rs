@@ -1,0 +1,219 @@
+//! ONNX Runtime: loading its library, sessions, runs. The only file that knows `ort`.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::OnceLock,
+};
+
+use ort::{
+    environment::Environment,
+    session::{
+        RunOptions, Session, SessionInputValue,
+        builder::{AutoDevicePolicy, GraphOptimizationLevel, SessionBuilder},
+    },
+    value::TensorRef,
+};
+
+use super::{Device, DeviceError};
+use crate::{
+    error::StartError,
+    model::{InputTensors, Model},
+};
+
+/// The variable that keeps ONNX Runtime's official builds from sending telemetry. They read it while they load.
+pub const TELEMETRY_VARIABLE: &str = "ORT_DISABLE_TELEMETRY";
+
+/// Longest padded row after whose run the session gives its scratch memory back: attention's scratch grows with the
+/// square of the length, and the arena would keep its largest size for good.
+const KEEP_ARENA_UP_TO: usize = 128;
+
+static ENVIRONMENT: OnceLock<Environment> = OnceLock::new();
+
+/// ONNX Runtime, loaded. There is one in a process.
+#[derive(Clone, Copy)]
+pub struct Runtime {
+    environment: &'static Environment,
+}
+
+impl Runtime {
+    /// Loads the shared library `path`; a second call returns the first one's runtime.
+    ///
+    /// # Errors
+    /// [`StartError::Runtime`] if the library is missing, no ONNX Runtime, or too old; or if telemetry is not
+    /// disabled by [`TELEMETRY_VARIABLE`] (it starts while the library loads, so it is too late afterwards).
+    pub fn load(path: &Path) -> Result<Self, StartError> {
+        if let Some(environment) = ENVIRONMENT.get() {
+            return Ok(Self { environment });
+        }
+        let fail = |reason: String| StartError::Runtime(reason);
+        if std::env::var_os(TELEMETRY_VARIABLE).is_none_or(|v| v != "1") {
+            return Err(fail(format!("{TELEMETRY_VARIABLE}=1 must be set before the library loads")));
+        }
+        if !path.is_file() {
+            return Err(fail(format!(
+                "there is no library {}. Run `make onnxruntime`, or set ORT_DYLIB_PATH to libonnxruntime.so",
+                path.display()
+            )));
+        }
+        let builder = ort::init_from(path).map_err(|e| {
+            fail(format!(
+                "{} cannot be loaded ({e}: {e:?}). It must be ONNX Runtime 1.{} or newer for this machine; run \
+                 `make onnxruntime` to get the right one",
+                path.display(),
+                ort::MINOR_VERSION
+            ))
+        })?;
+        let environment = builder.with_name("oddlog").with_telemetry(false).build().map_err(|e| fail(e.to_string()))?;
+        Ok(Self { environment: ENVIRONMENT.get_or_init(|| environment) })
+    }
+
+    /// Where the library is: `configured` if not empty, else `ORT_DYLIB_PATH`, else `.ort/` beside the working
+    /// directory, the executable, or the source tree.
+    pub fn find(configured: &str) -> PathBuf {
+        const NAME: &str = "libonnxruntime.so";
+        if !configured.is_empty() {
+            return configured.into();
+        }
+        if let Some(path) = std::env::var_os("ORT_DYLIB_PATH").filter(|p| !p.is_empty()) {
+            return path.into();
+        }
+        let beside_program = std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.to_owned()));
+        let candidates =
+            [Some(PathBuf::from(".ort")), beside_program.clone(), beside_program.map(|dir| dir.join("../../.ort"))];
+        let mut paths = candidates.into_iter().flatten().map(|dir| dir.join(NAME));
+        paths.find(|path| path.is_file()).unwrap_or_else(|| PathBuf::from(".ort").join(NAME))
+    }
+}
+
+/// How a CPU session is set up.
+#[derive(Debug, Clone, Copy)]
+pub struct CpuOptions {
+    /// Threads of one operator.
+    pub intra_op_threads: usize,
+    /// Most padded tokens in one run; larger inputs are run in slices of rows.
+    pub max_run_tokens: usize,
+}
+
+/// One session on one execution provider.
+pub struct OnnxDevice {
+    name: String,
+    session: Session,
+    classes: usize,
+    wants_types: bool,
+    max_run_tokens: usize,
+    shrink: RunOptions,
+}
+
+impl OnnxDevice {
+    /// A CPU session for `model`.
+    ///
+    /// # Errors
+    /// [`StartError::Model`] if the graph does not load or is no cross-encoder: it must take `input_ids` and
+    /// `attention_mask` (and at most `token_type_ids` besides) and give `logits`.
+    pub fn cpu(runtime: Runtime, name: String, model: &Model, options: CpuOptions) -> Result<Self, StartError> {
+        let fail = |reason: String| StartError::Model { path: model.files.onnx.clone(), reason };
+        let mut builder = cpu_builder(runtime, options).map_err(|e| fail(e.to_string()))?;
+        let session = builder
+            .commit_from_file(&model.files.onnx)
+            .map_err(|e| fail(format!("it is no usable ONNX model: {}", e.message())))?;
+        let wants_types = check_signature(&session).map_err(fail)?;
+        let shrink = shrinking_run_options().map_err(|e| fail(e.to_string()))?;
+        let classes = model.spec.classes;
+        Ok(Self { name, session, classes, wants_types, max_run_tokens: options.max_run_tokens, shrink })
+    }
+
+    fn run_rows(
+        &mut self,
+        inputs: &InputTensors,
+        first: usize,
+        rows: usize,
+        logits: &mut Vec<f32>,
+    ) -> Result<(), DeviceError> {
+        let shape = [rows, inputs.len];
+        let cells = first * inputs.len..(first + rows) * inputs.len;
+        let tensor = |values| TensorRef::from_array_view((shape, values)).map_err(failed);
+        let mut named: Vec<(&str, SessionInputValue)> = Vec::with_capacity(3);
+        named.push(("input_ids", tensor(&inputs.input_ids[cells.clone()])?.into()));
+        named.push(("attention_mask", tensor(&inputs.attention_mask[cells.clone()])?.into()));
+        if self.wants_types {
+            named.push(("token_type_ids", tensor(&inputs.token_type_ids[cells])?.into()));
+        }
+        let outputs = if inputs.len > KEEP_ARENA_UP_TO {
+            self.session.run_with_options(named, &self.shrink).map_err(failed)?
+        } else {
+            self.session.run(named).map_err(failed)?
+        };
+        let (shape, values) = outputs["logits"].try_extract_tensor::<f32>().map_err(failed)?;
+        if shape[..] != [rows as i64, self.classes as i64] {
+            return Err(DeviceError(format!("logits have the shape {shape:?}, not [{rows}, {}]", self.classes)));
+        }
+        logits.extend_from_slice(values);
+        Ok(())
+    }
+}
+
+impl Device for OnnxDevice {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn run(&mut self, inputs: &InputTensors, logits: &mut Vec<f32>) -> Result<(), DeviceError> {
+        logits.clear();
+        // A log with many labels may exceed the budget. No slice may be a single row (see `model::tensors`), so slices
+        // have an even number of rows and an odd last row takes its neighbour along.
+        let slice = (self.max_run_tokens / inputs.len).max(2) & !1;
+        let mut first = 0;
+        while first < inputs.padded_rows {
+            let rows = match inputs.padded_rows - first {
+                left if left <= slice + 1 => left,
+                _ => slice,
+            };
+            self.run_rows(inputs, first, rows, logits)?;
+            first += rows;
+        }
+        logits.truncate(inputs.rows * self.classes);
+        Ok(())
+    }
+}
+
+fn failed(error: ort::Error) -> DeviceError {
+    DeviceError(error.message().to_owned())
+}
+
+fn cpu_builder(runtime: Runtime, options: CpuOptions) -> ort::Result<SessionBuilder> {
+    Ok(Session::builder(runtime.environment)?
+        .with_intra_threads(options.intra_op_threads)?
+        .with_inter_threads(1)?
+        .with_parallel_execution(false)?
+        .with_optimization_level(GraphOptimizationLevel::All)?
+        .with_memory_pattern(false)?
+        .with_intra_op_spinning(false)?
+        .with_inter_op_spinning(false)?
+        .with_auto_device(AutoDevicePolicy::PreferCPU)?
+        .with_execution_providers([ort::ep::CPU::default().with_arena_allocator(true).build().error_on_failure()])?)
+}
+
+fn shrinking_run_options() -> ort::Result<RunOptions> {
+    let mut options = RunOptions::new()?;
+    options.set("memory.enable_memory_arena_shrinkage", "cpu:0")?;
+    Ok(options)
+}
+
+/// Whether the graph wants `token_type_ids`.
+fn check_signature(session: &Session) -> Result<bool, String> {
+    let inputs: Vec<&str> = session.inputs().iter().map(|i| i.name()).collect();
+    let known = ["input_ids", "attention_mask", "token_type_ids"];
+    if let Some(other) = inputs.iter().find(|name| !known.contains(name)) {
+        return Err(format!("the graph asks for the input {other:?}; a text cross-encoder takes only {known:?}"));
+    }
+    for name in &known[..2] {
+        if !inputs.contains(name) {
+            return Err(format!("the graph has no input {name:?}; it has {inputs:?}"));
+        }
+    }
+    let outputs: Vec<&str> = session.outputs().iter().map(|o| o.name()).collect();
+    if !outputs.contains(&"logits") {
+        return Err(format!("the graph has no output \"logits\"; it has {outputs:?}"));
+    }
+    Ok(inputs.contains(&"token_type_ids"))
+}

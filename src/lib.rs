@@ -1,0 +1,30 @@
+//! oddlog finds the odd lines in logs: a batching zero-shot inference server on ONNX Runtime.
+//!
+//! Rooms, from the street to the cellar; a room may only use those below it:
+//!
+//! ```text
+//! 7  cli       commands, each thin
+//! 6  http      the only place that knows HTTP, JSON and routes
+//! 5  engine    the only place that starts device threads: admission, workers, shutdown
+//! 4  batching | device   blind to each other
+//! 3  classify  logs x hypotheses -> pairs; logits -> scores -> verdict (pure)
+//! 2  model     files, hub, tokenizer, tensors
+//! 1  config, error, metrics
+//! ```
+//!
+//! Invariants stated as absences (`tests/it/tidy.rs` holds the ones that a text search can see):
+//! - no HTTP or JSON type outside `http` (model files and the hub speak JSON too, but never the API's);
+//! - no `ort` outside `device::onnx`;
+//! - no thread or task started outside `engine` and `http` (and the signal wait of `cli::serve`);
+//! - no clock read in the pure queue, no lock held while a model runs, no unbounded channel anywhere.
+
+pub mod batching;
+pub mod classify;
+pub mod cli;
+pub mod config;
+pub mod device;
+pub mod engine;
+pub mod error;
+pub mod http;
+pub mod metrics;
+pub mod model;

@@ -1,0 +1,220 @@
+//! Every metric of oddlog: names, meanings, buckets. Parts get handles, never names.
+//!
+//! A registry of its own for each [`Metrics`], not a global one, so that two engines in one process do not mix.
+
+use std::{sync::Arc, time::Duration};
+
+use metrics::{
+    Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+
+const SECONDS: &[f64] = &[
+    0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
+    10.0, 30.0,
+];
+const COUNTS: &[f64] = &[
+    1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0, 8192.0, 16384.0, 32768.0,
+    65536.0,
+];
+const SHARES: &[f64] = &[0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75, 1.0];
+
+/// A stage of a request, timed on its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Waiting for a place in the queue (batch calls only wait; single requests are refused instead).
+    Admission,
+    /// Text to token ids.
+    Tokenize,
+    /// From the queue to a device.
+    Queue,
+    /// The model run.
+    Inference,
+    /// From the parsed request to the verdict.
+    Total,
+}
+
+/// All handles. Clone the `Arc`, not the handles.
+pub struct Metrics {
+    recorder: PrometheusRecorder,
+    handle: PrometheusHandle,
+    stages: [Histogram; 5],
+    /// Jobs between enqueueing and a device.
+    pub queue_jobs: Gauge,
+    /// Padded tokens between enqueueing and a device.
+    pub queue_tokens: Gauge,
+    /// HTTP requests being answered.
+    pub in_flight: Gauge,
+    /// Rows of each batch.
+    pub batch_rows: Histogram,
+    /// Padded tokens of each batch.
+    pub batch_tokens: Histogram,
+    /// Padding share of each batch, 0 to 1.
+    pub batch_padding: Histogram,
+    /// Jobs whose client was gone before the answer.
+    pub dropped_by_client: Counter,
+    /// Jobs whose deadline passed in the queue.
+    pub expired: Counter,
+    /// Logs cut to the model's length.
+    pub truncated: Counter,
+}
+
+impl Metrics {
+    /// A fresh registry with every metric described.
+    ///
+    /// # Errors
+    /// Only if the fixed bucket lists were empty.
+    pub fn new() -> Result<Arc<Self>, BuildError> {
+        let recorder = PrometheusBuilder::new()
+            .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), SECONDS)?
+            .set_buckets_for_metric(Matcher::Full("oddlog_batch_rows".into()), COUNTS)?
+            .set_buckets_for_metric(Matcher::Full("oddlog_batch_tokens".into()), COUNTS)?
+            .set_buckets_for_metric(Matcher::Full("oddlog_batch_padding_ratio".into()), SHARES)?
+            .build_recorder();
+        let handle = recorder.handle();
+        let metrics = metrics::with_local_recorder(&recorder, || {
+            describe();
+            let stage = |name: &'static str| histogram!("oddlog_stage_duration_seconds", "stage" => name);
+            gauge!("oddlog_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+            (
+                ["admission", "tokenize", "queue", "inference", "total"].map(stage),
+                [gauge!("oddlog_queue_jobs"), gauge!("oddlog_queue_tokens"), gauge!("oddlog_http_requests_in_flight")],
+                [
+                    histogram!("oddlog_batch_rows"),
+                    histogram!("oddlog_batch_tokens"),
+                    histogram!("oddlog_batch_padding_ratio"),
+                ],
+                [
+                    counter!("oddlog_dropped_by_client_total"),
+                    counter!("oddlog_expired_total"),
+                    counter!("oddlog_truncated_logs_total"),
+                ],
+            )
+        });
+        let (stages, gauges, batch, counters) = metrics;
+        let [queue_jobs, queue_tokens, in_flight] = gauges;
+        let [batch_rows, batch_tokens, batch_padding] = batch;
+        let [dropped_by_client, expired, truncated] = counters;
+        Ok(Arc::new(Self {
+            recorder,
+            handle,
+            stages,
+            queue_jobs,
+            queue_tokens,
+            in_flight,
+            batch_rows,
+            batch_tokens,
+            batch_padding,
+            dropped_by_client,
+            expired,
+            truncated,
+        }))
+    }
+
+    /// Records the time that one job spent in `stage`.
+    pub fn stage(&self, stage: Stage, time: Duration) {
+        self.stages[stage as usize].record(time);
+    }
+
+    /// Counts an answered HTTP request. `route` is a route's pattern, never a raw path.
+    pub fn http_request(&self, route: &'static str, status: u16, time: Duration) {
+        metrics::with_local_recorder(&self.recorder, || {
+            counter!("oddlog_http_requests_total", "route" => route, "status" => status.to_string()).increment(1);
+            histogram!("oddlog_http_request_duration_seconds", "route" => route).record(time);
+        });
+    }
+
+    /// Counts a request that was refused before it entered the queue.
+    pub fn refused(&self, reason: &'static str) {
+        metrics::with_local_recorder(&self.recorder, || {
+            counter!("oddlog_refused_total", "reason" => reason).increment(1);
+        });
+    }
+
+    /// Counts a verdict.
+    pub fn verdict(&self, is_anomaly: bool) {
+        let verdict = if is_anomaly { "anomaly" } else { "normal" };
+        metrics::with_local_recorder(&self.recorder, || {
+            counter!("oddlog_verdicts_total", "verdict" => verdict).increment(1);
+        });
+    }
+
+    /// Counts a batch that left the queue.
+    pub fn batch_closed(&self, reason: &'static str) {
+        metrics::with_local_recorder(&self.recorder, || {
+            counter!("oddlog_batches_total", "closed_by" => reason).increment(1);
+        });
+    }
+
+    /// Counts jobs that a device could not score.
+    pub fn failed_jobs(&self, jobs: usize) {
+        metrics::with_local_recorder(&self.recorder, || {
+            counter!("oddlog_failed_jobs_total").increment(jobs as u64);
+        });
+    }
+
+    /// The run-time histogram of one device; the rate of its sum is the device's utilisation.
+    pub fn device_run(&self, device: &str) -> Histogram {
+        metrics::with_local_recorder(
+            &self.recorder,
+            || histogram!("oddlog_device_run_duration_seconds", "device" => device.to_owned()),
+        )
+    }
+
+    /// Everything as Prometheus text.
+    pub fn render(&self) -> String {
+        self.handle.render()
+    }
+
+    /// Folds recorded samples into buckets; to be called every few seconds, else they pile up until the next scrape.
+    pub fn upkeep(&self) {
+        self.handle.run_upkeep();
+    }
+}
+
+fn describe() {
+    describe_counter!("oddlog_http_requests_total", "HTTP requests answered, by route and status.");
+    describe_histogram!("oddlog_http_request_duration_seconds", "Time from a request's header to its answer.");
+    describe_gauge!("oddlog_http_requests_in_flight", "HTTP requests being answered.");
+    describe_counter!("oddlog_refused_total", "Logs refused before they entered the queue, by reason.");
+    describe_gauge!("oddlog_queue_jobs", "Logs waiting for a device.");
+    describe_gauge!("oddlog_queue_tokens", "Padded tokens waiting for a device.");
+    describe_histogram!("oddlog_stage_duration_seconds", "Time that a log spent in each stage.");
+    describe_histogram!("oddlog_batch_rows", "Rows of each batch; a log has one row for each label.");
+    describe_histogram!("oddlog_batch_tokens", "Padded tokens of each batch.");
+    describe_histogram!("oddlog_batch_padding_ratio", "Share of padding in each batch, 0 to 1.");
+    describe_counter!("oddlog_batches_total", "Batches run, by the reason why they did not grow further.");
+    describe_histogram!("oddlog_device_run_duration_seconds", "Model runs of each device.");
+    describe_counter!("oddlog_failed_jobs_total", "Logs that a device could not score.");
+    describe_counter!("oddlog_dropped_by_client_total", "Logs whose client was gone before the answer.");
+    describe_counter!("oddlog_expired_total", "Logs whose deadline passed in the queue.");
+    describe_counter!("oddlog_truncated_logs_total", "Logs cut to the model's length.");
+    describe_counter!("oddlog_verdicts_total", "Verdicts given, by kind.");
+    describe_gauge!("oddlog_build_info", "1, with the version as a label.");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn registries_do_not_mix_and_the_text_parses() {
+        let (one, two) = (Metrics::new().unwrap(), Metrics::new().unwrap());
+        one.http_request("/x", 200, Duration::from_millis(3));
+        one.stage(Stage::Queue, Duration::from_millis(1));
+        two.expired.increment(5);
+        one.upkeep();
+        let parse = |m: &Metrics| {
+            let text = m.render();
+            prometheus_parse::Scrape::parse(text.lines().map(|l| Ok(l.to_owned()))).unwrap().samples
+        };
+        let has = |m: &Metrics, name: &str| parse(m).iter().any(|s| s.metric == name);
+        assert!(has(&one, "oddlog_http_requests_total") && !has(&two, "oddlog_http_requests_total"));
+        let value = parse(&two).into_iter().find(|s| s.metric == "oddlog_expired_total").unwrap().value;
+        assert_eq!(value, prometheus_parse::Value::Counter(5.0));
+        let queue = parse(&one)
+            .into_iter()
+            .find(|s| s.metric == "oddlog_stage_duration_seconds" && s.labels.get("stage") == Some("queue"));
+        assert!(matches!(queue.unwrap().value, prometheus_parse::Value::Histogram(_)));
+    }
+}

@@ -1,0 +1,74 @@
+//! The input tensors of one model run, reused from batch to batch. They do not know jobs or devices.
+
+use super::PairTokenizer;
+
+/// Rows are padded to a multiple of this many tokens: with it, a row's arithmetic does not depend on its company
+/// (matrix kernels take the same path for it at any batch).
+pub const LENGTH_MULTIPLE: usize = 16;
+
+/// Fewest rows in a run: a single row takes other matrix kernels, and would get other bits.
+pub const MIN_ROWS: usize = 2;
+
+/// `input_ids`, `attention_mask` and `token_type_ids` of shape `[rows, len]`, row-major.
+#[derive(Debug, Default)]
+pub struct InputTensors {
+    /// Token ids.
+    pub input_ids: Vec<i64>,
+    /// 1 for a token, 0 for padding.
+    pub attention_mask: Vec<i64>,
+    /// Token types; devices feed them only to graphs that ask.
+    pub token_type_ids: Vec<i64>,
+    /// Rows that carry a pair.
+    pub rows: usize,
+    /// Rows in the tensors, at least [`MIN_ROWS`]; those beyond `rows` repeat the first.
+    pub padded_rows: usize,
+    /// Padded length of every row, a multiple of [`LENGTH_MULTIPLE`].
+    pub len: usize,
+}
+
+impl InputTensors {
+    /// Padded length of a row of `len` tokens.
+    pub fn padded_len(len: usize) -> usize {
+        len.next_multiple_of(LENGTH_MULTIPLE)
+    }
+
+    /// Empties the tensors for `rows` rows whose longest has `longest` tokens; `pad_id` fills what is not written.
+    pub fn reset(&mut self, rows: usize, longest: usize, pad_id: u32) {
+        self.rows = 0;
+        self.padded_rows = rows.max(MIN_ROWS);
+        self.len = Self::padded_len(longest);
+        let cells = self.padded_rows * self.len;
+        for (tensor, fill) in
+            [(&mut self.input_ids, i64::from(pad_id)), (&mut self.attention_mask, 0), (&mut self.token_type_ids, 0)]
+        {
+            tensor.clear();
+            tensor.resize(cells, fill);
+        }
+    }
+
+    /// Appends the pair (log, hypothesis).
+    ///
+    /// # Panics
+    /// If there are more rows, or a longer one, than [`reset`](Self::reset) was told.
+    pub fn push(&mut self, tokenizer: &PairTokenizer, log: &[u32], hypothesis: &[u32]) {
+        let row = self.rows * self.len..(self.rows + 1) * self.len;
+        let types = Some(&mut self.token_type_ids[row.clone()]);
+        let used = tokenizer.join(log, hypothesis, &mut self.input_ids[row.clone()], types);
+        self.attention_mask[row][..used].fill(1);
+        self.rows += 1;
+    }
+
+    /// Fills the rows that carry no pair with copies of the first.
+    pub fn finish(&mut self) {
+        for row in self.rows..self.padded_rows {
+            for tensor in [&mut self.input_ids, &mut self.attention_mask, &mut self.token_type_ids] {
+                tensor.copy_within(..self.len, row * self.len);
+            }
+        }
+    }
+
+    /// Tokens that carry text, padding not counted.
+    pub fn tokens(&self) -> usize {
+        self.attention_mask[..self.rows * self.len].iter().filter(|m| **m == 1).count()
+    }
+}
