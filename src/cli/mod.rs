@@ -1,5 +1,6 @@
 //! The command line: one file a command, each thin.
 
+mod analyze;
 mod load;
 mod serve;
 
@@ -17,6 +18,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Analyze(analyze::AnalyzeArgs),
     Serve(serve::ServeArgs),
 }
 
@@ -24,6 +26,7 @@ enum Command {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
+        Command::Analyze(args) => analyze::run(args),
         Command::Serve(args) => serve::run(args),
     };
     match result {
