@@ -1,5 +1,7 @@
 //! The command line: one file a command, each thin.
 
+mod download;
+mod fetch;
 mod load;
 mod serve;
 
@@ -17,6 +19,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Fetch(fetch::FetchArgs),
     Serve(serve::ServeArgs),
 }
 
@@ -24,6 +27,7 @@ enum Command {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
+        Command::Fetch(args) => fetch::run(args),
         Command::Serve(args) => serve::run(args),
     };
     match result {
