@@ -107,7 +107,7 @@ impl FakeHub {
             end: Gate::default(),
         });
         let shared = state.clone();
-        let acceptor = thread::spawn(move || {
+        let acceptor = spawn(move || {
             let mut workers = Vec::new();
             for stream in listener.incoming() {
                 if *shared.end.open.lock().unwrap() {
@@ -115,7 +115,7 @@ impl FakeHub {
                 }
                 let (stream, shared) = (stream.unwrap(), shared.clone());
                 // A client that is gone is no fault of the hub's.
-                workers.push(thread::spawn(move || drop(shared.serve(stream))));
+                workers.push(spawn(move || drop(shared.serve(stream))));
             }
             workers.into_iter().for_each(|worker| worker.join().unwrap());
         });
@@ -158,6 +158,10 @@ impl Drop for FakeHub {
             ended.unwrap();
         }
     }
+}
+
+fn spawn(work: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
+    thread::Builder::new().name("fake-hub".into()).spawn(work).unwrap()
 }
 
 struct Answer {
