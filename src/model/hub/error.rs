@@ -8,12 +8,14 @@ use std::{
     time::Duration,
 };
 
-use super::{repo::RepoId, space::human};
+use super::space::human;
 
 /// Names of files shown when a repository lacks the wanted ones.
 const MAX_LISTED: usize = 40;
 
+/// Why a model's files cannot be had. The message of each variant is meant for people and says what to do.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "each variant is documented by its message, which names all of its fields")]
 pub enum HubError {
     #[error("the hub's address must start with http:// or https://, got `{0}` (set HF_ENDPOINT, or unset it)")]
     BadEndpoint(String),
@@ -48,10 +50,10 @@ pub enum HubError {
     NoSuchRevision { repo: String, revision: String },
 
     #[error("{repo} has no file {file}")]
-    NoSuchFile { repo: RepoId, file: String },
+    NoSuchFile { repo: String, file: String },
 
     #[error("{repo} is gated: {}", gate_hint(page, *signed_in))]
-    Gated { repo: RepoId, page: String, signed_in: bool },
+    Gated { repo: String, page: String, signed_in: bool },
 
     #[error(
         "{host} does not accept the access token: make a new one in your account's settings and set HF_TOKEN, or unset it"
@@ -59,13 +61,13 @@ pub enum HubError {
     BadToken { host: String },
 
     #[error("{host} refused access to {repo} with status {status}{message}{}", private_hint(*signed_in))]
-    Denied { host: String, repo: RepoId, status: u16, message: String, signed_in: bool },
+    Denied { host: String, repo: String, status: u16, message: String, signed_in: bool },
 
     #[error("{repo} has no {wanted}; it has: {}", list(present))]
-    MissingFile { repo: RepoId, wanted: String, present: Vec<String> },
+    MissingFile { repo: String, wanted: String, present: Vec<String> },
 
     #[error("{repo} lists a file with the unsafe name {name:?}: nothing was downloaded")]
-    UnsafeName { repo: RepoId, name: String },
+    UnsafeName { repo: String, name: String },
 
     #[error("the connection to {host} broke off in {file} at {} of {}: {reason} (what has arrived is kept: run again to go on)", human(*done), human(*size))]
     BrokenOff { host: String, file: String, done: u64, size: u64, reason: String },
@@ -86,7 +88,7 @@ pub enum HubError {
     Locked { lock: PathBuf, waited: Duration },
 
     #[error("{repo} is not complete in {} and the hub may not be asked (offline): fetch it while online, or copy the cache from a machine that has it", cache.display())]
-    Offline { repo: RepoId, cache: PathBuf },
+    Offline { repo: String, cache: PathBuf },
 }
 
 impl HubError {

@@ -48,6 +48,7 @@ use transfer::{Transfer, length};
 pub struct Hub {
     /// Without a slash at the end.
     pub endpoint: String,
+    /// Sent to the endpoint's own origin only.
     pub token: Option<Token>,
     /// The folder that holds `models--owner--name`.
     pub cache_dir: PathBuf,
@@ -59,6 +60,7 @@ pub struct Hub {
     pub proxy_from_env: bool,
     /// PEM file of the certificate authorities to trust instead of the built-in ones.
     pub certificates: Option<PathBuf>,
+    /// Bounds on time and on the number of attempts.
     pub limits: Limits,
 }
 
@@ -81,7 +83,7 @@ impl Hub {
         let cached = cache.complete(weights).map(|snapshot| snapshot.dir);
         match cached {
             Some(dir) if self.offline || repo.is_pinned() => Ok(dir),
-            None if self.offline => Err(HubError::Offline { repo: repo.clone(), cache: self.cache_dir.clone() }),
+            None if self.offline => Err(HubError::Offline { repo: repo.to_string(), cache: self.cache_dir.clone() }),
             Some(dir) => match self.update(repo, weights, &cache, 1, progress) {
                 Err(reason) if reason.is_outage() => {
                     progress(Progress::CacheUsed { reason: &reason });
@@ -111,7 +113,7 @@ impl Hub {
         let first = Limits { attempts, ..self.limits.clone() };
         let listing = retrying(&first, &repo.to_string(), progress, |_| remote::list(&client, repo))?;
         let names = select::select(&listing.files, weights).map_err(|wanted| HubError::MissingFile {
-            repo: repo.clone(),
+            repo: repo.to_string(),
             wanted,
             present: listing.files.clone(),
         })?;

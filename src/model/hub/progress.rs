@@ -6,6 +6,7 @@ use super::error::HubError;
 
 /// One report of [`Hub::fetch`](super::Hub::fetch).
 #[derive(Debug)]
+#[allow(missing_docs, reason = "each variant is documented together with its fields")]
 pub enum Progress<'a> {
     /// Bytes on disk, of all bytes of all files. `done` falls back when a file has to start afresh.
     Bytes { file: &'a str, done: u64, total: u64 },

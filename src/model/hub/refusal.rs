@@ -45,7 +45,7 @@ fn answer_of_the_hub(hub: &Hub, asked: Asked<'_>, host: String, status: StatusCo
     let no_revision = || HubError::NoSuchRevision { repo: repo.path(), revision: repo.revision().to_owned() };
     let message = text(headers, "x-error-message");
     match (text(headers, "x-error-code").as_str(), status.as_u16()) {
-        ("GatedRepo", _) => HubError::Gated { repo: repo.clone(), page: page_url(&hub.endpoint, repo), signed_in },
+        ("GatedRepo", _) => HubError::Gated { repo: repo.to_string(), page: page_url(&hub.endpoint, repo), signed_in },
         ("RepoNotFound", _) => no_repo(),
         ("RevisionNotFound", _) => no_revision(),
         ("EntryNotFound", _) => no_file(asked),
@@ -57,13 +57,13 @@ fn answer_of_the_hub(hub: &Hub, asked: Asked<'_>, host: String, status: StatusCo
         ("", 404) => no_revision(),
         (_, code) => {
             let message = if message.is_empty() { message } else { format!(" ({message})") };
-            HubError::Denied { host, repo: repo.clone(), status: code, message, signed_in }
+            HubError::Denied { host, repo: repo.to_string(), status: code, message, signed_in }
         }
     }
 }
 
 fn no_file(asked: Asked<'_>) -> HubError {
-    HubError::NoSuchFile { repo: asked.repo.clone(), file: asked.file.unwrap_or("list").to_owned() }
+    HubError::NoSuchFile { repo: asked.repo.to_string(), file: asked.file.unwrap_or("list").to_owned() }
 }
 
 /// The value of header `name`, shortened and safe to print; empty when it is absent.

@@ -66,7 +66,7 @@ pub(super) fn list(client: &Client<'_>, repo: &RepoId) -> Result<Listing, Fault>
     }
     let files: Vec<String> = info.siblings.into_iter().map(|sibling| sibling.rfilename).collect();
     match files.iter().find(|name| !is_safe_name(name)) {
-        Some(name) => Err(HubError::UnsafeName { repo: repo.clone(), name: name.clone() }.into()),
+        Some(name) => Err(HubError::UnsafeName { repo: repo.to_string(), name: name.clone() }.into()),
         None => Ok(Listing { commit: info.sha, files }),
     }
 }

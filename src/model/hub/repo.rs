@@ -46,6 +46,7 @@ impl RepoId {
         format!("{}/{}", self.owner, self.name)
     }
 
+    /// The branch, tag or commit hash.
     pub fn revision(&self) -> &str {
         &self.revision
     }

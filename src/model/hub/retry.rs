@@ -13,6 +13,7 @@ pub struct Limits {
     pub attempts: u32,
     /// Pause before the second attempt; it doubles with every further one.
     pub first_backoff: Duration,
+    /// Longest pause without the server's asking.
     pub max_backoff: Duration,
     /// Longest pause that the server may ask for with `Retry-After`.
     pub max_retry_after: Duration,
