@@ -2,5 +2,6 @@
 
 mod cli;
 mod engine;
+mod hub;
 mod parity;
 mod tidy;
