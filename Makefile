@@ -10,7 +10,7 @@ export ORT_DISABLE_TELEMETRY = 1
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help serve build test lint fmt bench onnxruntime clean
+.PHONY: help serve build test lint fmt bench oha loadtest onnxruntime clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,17 @@ fmt: ## format the code
 
 bench: onnxruntime ## micro-benchmarks: queue, tokenizer, engine, model
 	$(CARGO) bench --locked
+
+oha: loadtest/.tools/bin/oha ## install the load generator oha into loadtest/.tools/ (about 5 minutes)
+
+loadtest/.tools/bin/oha:
+	$(CARGO) install oha --version 1.16.0 --locked --root loadtest/.tools
+
+loadtest/bodies.ndjson:
+	$(PYTHON) loadtest/bodies.py $@
+
+loadtest: oha loadtest/bodies.ndjson ## sweep the concurrency against a running server, into loadtest/runs/
+	$(PYTHON) loadtest/sweep.py $(ARGS)
 
 onnxruntime: ## fetch ONNX Runtime's pinned library into .ort/, once
 ifeq ($(ORT_DYLIB_PATH),$(ORT_DIR)/libonnxruntime.so)

@@ -67,7 +67,8 @@ impl Task {
         let places = hypothesis_template.matches("{}").count();
         let bytes = |label: &String| hypothesis_template.len() + places * label.len();
         if labels.iter().map(bytes).max() > Some(MAX_HYPOTHESIS_BYTES) {
-            let reason = format!("a label in the template makes more than {MAX_HYPOTHESIS_BYTES} bytes; shorten either");
+            let reason =
+                format!("a label in the template makes more than {MAX_HYPOTHESIS_BYTES} bytes; shorten either");
             return invalid("hypothesis_template", reason);
         }
         let hypotheses = labels

@@ -1,12 +1,13 @@
-//! Shows a download on standard error: a bar on a terminal, a line for every tenth elsewhere.
-//!
-//! It does not know what is downloaded, nor where to.
+//! Downloads as a user sees them, on standard error: a bar on a terminal, a line for every tenth elsewhere.
 
-use std::io::IsTerminal;
+use std::{io::IsTerminal, path::PathBuf};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::model::hub::{Progress, human};
+use crate::{
+    error::StartError,
+    model::hub::{Hub, HubError, Progress, RepoId, Weights, human},
+};
 
 /// Turns progress reports into something to look at.
 pub struct Reporter {
@@ -118,4 +119,20 @@ mod tests {
             "100 % of 0 bytes (f)"
         );
     }
+}
+
+/// The folder of a hub repository with an ONNX model: from the cache if it is complete there, else fetched now.
+///
+/// # Errors
+/// [`StartError::Download`] says why the model cannot be had and what to do.
+pub fn model_folder(repo: &RepoId) -> Result<PathBuf, StartError> {
+    let failed = |e: HubError| StartError::Download(e.to_string());
+    let hub = Hub::from_env(None).map_err(failed)?;
+    if let Some(folder) = hub.cached(repo, Weights::Onnx) {
+        return Ok(folder);
+    }
+    let mut reporter = Reporter::new(false);
+    let outcome = hub.fetch(repo, Weights::Onnx, &mut |progress| reporter.report(&progress));
+    reporter.finish();
+    outcome.map_err(failed)
 }

@@ -8,14 +8,15 @@ use std::{
 use clap::Args;
 use serde_json::{Map, Value, json};
 
+use super::download;
 use crate::{
-    config::{Config, LogFormat},
+    config::{self, Config, LogFormat},
     device::{
         Device, FakeDevice,
         onnx::{CpuOptions, OnnxDevice, Runtime},
     },
     error::StartError,
-    model::Model,
+    model::{Model, hub::RepoId},
 };
 
 /// Flags that choose configuration, model and devices.
@@ -69,12 +70,26 @@ pub fn start_log(config: &Config) -> Result<(), StartError> {
     Ok(())
 }
 
-/// Opens the configured model.
+/// Opens the configured model; one that is named by its hub repository is fetched first if need be.
 ///
 /// # Errors
-/// [`StartError::Model`].
+/// [`StartError::Model`], or [`StartError::Download`].
 pub fn open_model(config: &Config) -> Result<Model, StartError> {
-    Model::open(&find_model(&config.model.source), config.model.max_length)
+    let source = &config.model.source;
+    let mut dir = find_model(source);
+    if !dir.is_dir()
+        && let Some(repo) = hub_repository(source)
+    {
+        dir = download::model_folder(&repo)?;
+    }
+    Model::open(&dir, config.model.max_length)
+}
+
+/// The repository that `source` names, unless it reads as a path: the shipped model's, or one whose first folder exists.
+fn hub_repository(source: &str) -> Option<RepoId> {
+    let first = Path::new(source).components().next()?;
+    let path = source == config::Model::default().source || Path::new(&first).exists();
+    if path { None } else { source.parse().ok() }
 }
 
 /// A relative directory is looked for from the working directory, then beside the program and its source tree, so that

@@ -57,9 +57,8 @@ pub fn run(args: ServeArgs) -> Result<ExitCode, StartError> {
     let answered = runtime.block_on(async {
         let address = config.server.listen;
         let what = format!("listening on {address}");
-        let listener = tokio::net::TcpListener::bind(address)
-            .await
-            .map_err(|source| StartError::Io { what, source })?;
+        let listener =
+            tokio::net::TcpListener::bind(address).await.map_err(|source| StartError::Io { what, source })?;
         let address = listener.local_addr().unwrap_or(address);
         let app = App::new(engine.handle(), config.server, config.model.source.clone())?;
         tracing::info!(

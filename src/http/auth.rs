@@ -60,7 +60,10 @@ impl Keys {
         if known.into() {
             return Ok(());
         }
-        Err(unauthorized("The key is not known. Send a key that this server accepts.", "Bearer error=\"invalid_token\""))
+        Err(unauthorized(
+            "The key is not known. Send a key that this server accepts.",
+            "Bearer error=\"invalid_token\"",
+        ))
     }
 }
 

@@ -57,8 +57,7 @@ impl<'a> BatchRequest<'a> {
         config: &Server,
         spare: &'a mut Option<String>,
     ) -> Result<Self, Vec<Problem<'a>>> {
-        const NAMES: [&str; 6] =
-            ["logs", "threshold", "labels", "anomaly_label", "hypothesis_template", "multi_label"];
+        const NAMES: [&str; 6] = ["logs", "threshold", "labels", "anomaly_label", "hypothesis_template", "multi_label"];
         let mut fields = Fields::read(text, plain, NAMES, spare).map_err(|p| vec![p])?;
         let logs = fields.list(0, config.max_batch_logs);
         let threshold = fields.optional_share(1);

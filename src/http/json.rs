@@ -39,11 +39,7 @@ impl<'a, const N: usize> Object<'a, N> {
     ///
     /// # Errors
     /// [`NotAnObject`].
-    pub fn read(
-        text: &'a str,
-        names: &[&'static str; N],
-        spare: &'a mut Option<String>,
-    ) -> Result<Self, NotAnObject> {
+    pub fn read(text: &'a str, names: &[&'static str; N], spare: &'a mut Option<String>) -> Result<Self, NotAnObject> {
         match Self::parse(text, names) {
             Err(NotAnObject::Malformed { offset, reason }) => match without_python_numbers(text) {
                 Some(rewritten) => Self::parse(spare.insert(rewritten), names)

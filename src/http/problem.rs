@@ -111,9 +111,7 @@ impl Rule {
         Cow::Borrowed(match self {
             Self::Missing => "Field required",
             Self::StringType => "Input should be a valid string",
-            Self::StringUnicode => {
-                "Input should be a valid string, unable to parse raw data as a unicode string"
-            }
+            Self::StringUnicode => "Input should be a valid string, unable to parse raw data as a unicode string",
             Self::Blank => "String should have at least 1 character that is not white space",
             Self::NumberType => "Input should be a valid number",
             Self::NumberParsing => "Input should be a valid number, unable to parse string as a number",

@@ -1,0 +1,132 @@
+//! The bare loop: the model's own speed on a file of lines, without queue, HTTP or anything else of oddlog around it.
+//!
+//! Two figures, as JSON on standard output, which `loadtest/bars.py` sets beside the same lines through HTTP:
+//! - `logs_per_second`: one session and thread for each core, batches formed beforehand from lines sorted by length;
+//! - `p50_ms`: one line at a time on one session.
+//!
+//! Usage: `bare --model DIR --lines FILE [--threads N] [--seconds S] [--batch-tokens T]`
+
+use std::{
+    path::PathBuf,
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use clap::Parser;
+use oddlog::{
+    classify::{Labels, Task},
+    device::{
+        Device,
+        onnx::{CpuOptions, OnnxDevice, Runtime},
+    },
+    model::{EncodedLog, InputTensors, Model},
+};
+
+#[derive(Parser)]
+struct Args {
+    #[arg(long, default_value = "models/oddlog-minilm")]
+    model: PathBuf,
+    #[arg(long)]
+    lines: PathBuf,
+    #[arg(long, default_value_t = thread::available_parallelism().map_or(1, usize::from))]
+    threads: usize,
+    #[arg(long, default_value_t = 10.0)]
+    seconds: f64,
+    #[arg(long, default_value_t = 1024)]
+    batch_tokens: usize,
+    /// Given by `cargo bench`; means nothing here.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+fn tensors(model: &Model, task: &Task, logs: &[&EncodedLog]) -> InputTensors {
+    let mut inputs = InputTensors::default();
+    let longest = logs.iter().map(|l| model.tokenizer.pair_len(l.ids.len(), task.longest)).max().unwrap_or(1);
+    inputs.reset(logs.len() * task.rows(), longest, model.spec.pad_id);
+    for log in logs {
+        task.hypotheses.iter().for_each(|h| inputs.push(&model.tokenizer, &log.ids, h));
+    }
+    inputs.finish();
+    inputs
+}
+
+/// Batches of neighbours in length within the token budget.
+fn batches(model: &Model, task: &Task, logs: &[EncodedLog], budget: usize) -> Vec<(InputTensors, usize)> {
+    let mut sorted: Vec<&EncodedLog> = logs.iter().collect();
+    sorted.sort_by_key(|log| log.ids.len());
+    let mut made = Vec::new();
+    let mut rest = sorted.as_slice();
+    while !rest.is_empty() {
+        let cells = |n: usize| {
+            let len = model.tokenizer.pair_len(rest[n - 1].ids.len(), task.longest);
+            n * task.rows() * InputTensors::padded_len(len)
+        };
+        let n = (1..=rest.len()).take_while(|n| *n == 1 || cells(*n) <= budget).last().unwrap_or(1);
+        made.push((tensors(model, task, &rest[..n]), n));
+        rest = &rest[n..];
+    }
+    made
+}
+
+fn device(model: &Model) -> OnnxDevice {
+    let runtime = Runtime::load(&Runtime::find("")).expect("ONNX Runtime loads; `make onnxruntime`");
+    let options = CpuOptions { intra_op_threads: 1, max_run_tokens: usize::MAX };
+    OnnxDevice::cpu(runtime, "bare".into(), model, options).expect("the model loads")
+}
+
+fn main() {
+    let args = Args::parse();
+    let model = Model::open(&args.model, 512).expect("the model opens");
+    let labels = Labels {
+        labels: vec!["anomaly".into(), "normal".into()],
+        anomaly_label: "anomaly".into(),
+        hypothesis_template: "This example is {}.".into(),
+        multi_label: false,
+    };
+    let task = Task::new(labels, &model.tokenizer, 32).expect("the default labels fit");
+    let text = std::fs::read_to_string(&args.lines).expect("--lines is a text file");
+    let logs: Vec<EncodedLog> =
+        text.lines().filter(|l| !l.trim().is_empty()).map(|l| model.tokenizer.encode_log(l, task.longest)).collect();
+    assert!(!logs.is_empty(), "--lines has no lines");
+    let batches = batches(&model, &task, &logs, args.batch_tokens);
+
+    let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let devices: Vec<OnnxDevice> = (0..args.threads).map(|_| device(&model)).collect();
+    let started = Instant::now();
+    let until = started + Duration::from_secs_f64(args.seconds);
+    thread::scope(|scope| {
+        for mut device in devices {
+            let (next, done, batches) = (&next, &done, &batches);
+            scope.spawn(move || {
+                let mut logits = Vec::new();
+                while Instant::now() < until {
+                    // A stride spreads the lengths, so that every second sees the same mix.
+                    let (inputs, n) = &batches[next.fetch_add(1, Ordering::Relaxed) * 7919 % batches.len()];
+                    device.run(inputs, &mut logits).expect("the model runs");
+                    done.fetch_add(*n, Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    let rate = done.into_inner() as f64 / started.elapsed().as_secs_f64();
+
+    let mut device = device(&model);
+    let mut logits = Vec::new();
+    let mut times: Vec<f64> = (0..500)
+        .map(|i| {
+            let inputs = tensors(&model, &task, &[&logs[i * 7919 % logs.len()]]);
+            let started = Instant::now();
+            device.run(&inputs, &mut logits).expect("the model runs");
+            started.elapsed().as_secs_f64() * 1e3
+        })
+        .collect();
+    times.sort_by(f64::total_cmp);
+    println!(
+        "{{\"logs_per_second\": {rate:.1}, \"p50_ms\": {:.3}, \"threads\": {}, \"lines\": {}, \"batches\": {}}}",
+        times[times.len() / 2],
+        args.threads,
+        logs.len(),
+        batches.len()
+    );
+}
