@@ -29,6 +29,9 @@ pub enum StartError {
         /// What is wrong with it and what to do.
         reason: String,
     },
+    /// A model cannot be had from the hub.
+    #[error("{0}")]
+    Download(String),
     /// The listener cannot be opened, or another file operation at start failed.
     #[error("{what}: {source}")]
     Io {

@@ -8,7 +8,10 @@ use oddlog::device::onnx::TELEMETRY_VARIABLE;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    #[allow(unsafe_code)]
     // SAFETY: no other thread runs yet. ONNX Runtime reads this while it loads, so it must stand before all else.
-    unsafe { std::env::set_var(TELEMETRY_VARIABLE, "1") };
+    unsafe {
+        std::env::set_var(TELEMETRY_VARIABLE, "1")
+    };
     oddlog::cli::main()
 }

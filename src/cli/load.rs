@@ -74,7 +74,16 @@ pub fn start_log(config: &Config) -> Result<(), StartError> {
 /// # Errors
 /// [`StartError::Model`].
 pub fn open_model(config: &Config) -> Result<Model, StartError> {
-    Model::open(Path::new(&config.model.source), config.model.max_length)
+    Model::open(&find_model(&config.model.source), config.model.max_length)
+}
+
+/// A relative directory is looked for from the working directory, then beside the program and its source tree, so that
+/// the shipped model is found from anywhere.
+fn find_model(source: &str) -> PathBuf {
+    let given = Path::new(source);
+    let program = std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.to_owned()));
+    let beside = program.iter().flat_map(|dir| [dir.join(given), dir.join("../..").join(given)]);
+    std::iter::once(given.to_owned()).chain(beside).find(|dir| dir.is_dir()).unwrap_or_else(|| given.to_owned())
 }
 
 /// Makes every configured device.

@@ -1,5 +1,8 @@
 //! The command line: one file a command, each thin.
 
+mod analyze;
+mod download;
+mod fetch;
 mod load;
 mod serve;
 
@@ -17,6 +20,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Analyze(analyze::AnalyzeArgs),
+    Fetch(fetch::FetchArgs),
     Serve(serve::ServeArgs),
 }
 
@@ -24,6 +29,8 @@ enum Command {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
+        Command::Analyze(args) => analyze::run(args),
+        Command::Fetch(args) => fetch::run(args),
         Command::Serve(args) => serve::run(args),
     };
     match result {

@@ -1,5 +1,7 @@
-//! Integration tests: one binary, everything in process, on port 0.
+//! The integration tests, one binary.
 
+mod cli;
+mod engine;
 mod http_access;
 mod http_batch;
 mod http_docs;
@@ -7,4 +9,7 @@ mod http_errors;
 mod http_limits;
 mod http_ops;
 mod http_v1;
+mod hub;
+mod parity;
 mod support;
+mod tidy;

@@ -1,0 +1,45 @@
+# Two commands do everything on a fresh machine: `make serve` and `make test`.
+# They need rustc, gcc, make and python3 with pip; the rest is fetched here.
+
+PYTHON ?= python3
+CARGO ?= cargo
+ORT_DIR := $(CURDIR)/.ort
+# A library of your own: make serve ORT_DYLIB_PATH=/path/to/libonnxruntime.so
+export ORT_DYLIB_PATH ?= $(ORT_DIR)/libonnxruntime.so
+export ORT_DISABLE_TELEMETRY = 1
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help serve build test lint fmt bench onnxruntime clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@printf '\n  make serve ARGS="--listen 0.0.0.0:8000 --config my.toml" passes arguments on.\n'
+
+serve: build ## fetch what is needed, build, serve the shipped model on 127.0.0.1:8000
+	@exec target/release/oddlog serve $(ARGS)
+
+build: onnxruntime ## build target/release/oddlog
+	$(CARGO) build --release --locked
+
+test: onnxruntime lint ## every check and test
+	$(CARGO) test --release --locked
+
+lint: ## formatting and lints
+	$(CARGO) fmt --check
+	$(CARGO) clippy --release --locked --all-targets -- --deny warnings
+
+fmt: ## format the code
+	$(CARGO) fmt
+
+bench: onnxruntime ## micro-benchmarks: queue, tokenizer, engine, model
+	$(CARGO) bench --locked
+
+onnxruntime: ## fetch ONNX Runtime's pinned library into .ort/, once
+ifeq ($(ORT_DYLIB_PATH),$(ORT_DIR)/libonnxruntime.so)
+	@$(PYTHON) scripts/fetch_onnxruntime.py $(ORT_DIR)
+endif
+
+clean: ## remove what was built and fetched
+	$(CARGO) clean
+	rm -rf $(ORT_DIR)

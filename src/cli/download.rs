@@ -1,0 +1,121 @@
+//! Shows a download on standard error: a bar on a terminal, a line for every tenth elsewhere.
+//!
+//! It does not know what is downloaded, nor where to.
+
+use std::io::IsTerminal;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::model::hub::{Progress, human};
+
+/// Turns progress reports into something to look at.
+pub struct Reporter {
+    bar: ProgressBar,
+    lines: Option<Lines>,
+}
+
+impl Reporter {
+    /// One for this process's standard error; a `quiet` one shows nothing.
+    pub fn new(quiet: bool) -> Self {
+        let terminal = std::io::stderr().is_terminal();
+        let target = if terminal && !quiet { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let style = ProgressStyle::with_template("{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}")
+            .expect("the template is valid");
+        let bar = ProgressBar::with_draw_target(Some(0), target).with_style(style);
+        Self { bar, lines: (!terminal && !quiet).then(Lines::default) }
+    }
+
+    /// Shows one report.
+    pub fn report(&mut self, progress: &Progress<'_>) {
+        if let Some(lines) = &mut self.lines {
+            if let Some(line) = lines.line(progress) {
+                eprintln!("oddlog: {line}");
+            }
+            return;
+        }
+        match progress {
+            Progress::Bytes { file, done, total } => {
+                self.bar.set_length(*total);
+                self.bar.set_message((*file).to_owned());
+                self.bar.set_position(*done);
+            }
+            Progress::Verifying { file } => self.bar.set_message(format!("verifying {file}")),
+            other => self.bar.println(format!("oddlog: {}", sentence(other))),
+        }
+    }
+
+    /// Takes the bar away.
+    pub fn finish(self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+/// Which reports are worth a line in a log.
+#[derive(Default)]
+struct Lines {
+    /// Tenths of the whole that have been shown.
+    shown: u64,
+}
+
+impl Lines {
+    fn line(&mut self, progress: &Progress<'_>) -> Option<String> {
+        match progress {
+            Progress::Bytes { file, done, total } => {
+                let tenths = if *total == 0 { 10 } else { u128::from(*done) * 10 / u128::from(*total) };
+                let tenths = u64::try_from(tenths).unwrap_or(10);
+                if tenths <= self.shown {
+                    return None;
+                }
+                self.shown = tenths;
+                Some(format!("{} % of {} ({file})", tenths * 10, human(*total)))
+            }
+            Progress::Verifying { .. } => None,
+            other => Some(sentence(other)),
+        }
+    }
+}
+
+/// A report in words.
+fn sentence(progress: &Progress<'_>) -> String {
+    match progress {
+        Progress::Bytes { file, done, total } => format!("{file}: {} of {}", human(*done), human(*total)),
+        Progress::Verifying { file } => format!("verifying {file}"),
+        Progress::Retry { what, reason, wait } => {
+            format!("{what}: {reason}; trying again in {:.1} s", wait.as_secs_f64())
+        }
+        Progress::LockHeld { file, lock } => {
+            format!("{file}: waiting for another process that downloads it ({})", lock.display())
+        }
+        Progress::Damaged { file } => format!("{file}: the copy in the cache was damaged and has been removed"),
+        Progress::CacheUsed { reason } => format!("using the copy in the cache: {reason}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_gets_a_line_for_each_tenth_and_none_twice() {
+        let mut lines = Lines::default();
+        let mut shown = Vec::new();
+        for done in (0..=1000).chain(500..=1000) {
+            shown.extend(lines.line(&Progress::Bytes { file: "model.onnx", done, total: 1000 }));
+        }
+        assert_eq!(shown.len(), 10);
+        assert_eq!(shown[0], "10 % of 1.0 kB (model.onnx)");
+        assert_eq!(shown[9], "100 % of 1.0 kB (model.onnx)");
+        assert_eq!(lines.line(&Progress::Verifying { file: "model.onnx" }), None);
+        assert!(lines.line(&Progress::Damaged { file: "model.onnx" }).unwrap().contains("removed"));
+    }
+
+    #[test]
+    fn sizes_of_any_kind_do_not_upset_the_count() {
+        let mut lines = Lines::default();
+        assert!(lines.line(&Progress::Bytes { file: "f", done: u64::MAX, total: u64::MAX }).is_some());
+        assert_eq!(
+            Lines::default().line(&Progress::Bytes { file: "f", done: 0, total: 0 }).unwrap(),
+            "100 % of 0 bytes (f)"
+        );
+    }
+}
