@@ -2,6 +2,14 @@
 
 mod cli;
 mod engine;
+mod http_access;
+mod http_batch;
+mod http_docs;
+mod http_errors;
+mod http_limits;
+mod http_ops;
+mod http_v1;
 mod hub;
 mod parity;
+mod support;
 mod tidy;

@@ -1,0 +1,160 @@
+//! An engine with fake devices, and the HTTP server before it, on a port of the system's choice.
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+
+use crossbeam_channel::{Sender, bounded};
+use oddlog::{
+    config::Config,
+    device::{Device, FakeDevice},
+    engine::{Engine, Handle},
+    http::{self, App},
+    metrics::Metrics,
+    model::{Model, ModelFiles, ModelSpec, PairTokenizer},
+};
+use tokio::{net::TcpListener, runtime::Runtime, sync::oneshot, task::JoinHandle};
+
+use super::{Answer, Connection, PATIENCE};
+
+/// Token ids of the words "poison" and "panic", for devices that fail on them.
+pub const POISON: u32 = 129;
+/// See [`POISON`].
+pub const PANIC: u32 = 130;
+
+/// The tiny model: a word-piece tokenizer of some letters and words, without a graph.
+pub fn tiny_model(max_length: usize) -> Model {
+    let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data/tiny");
+    let file = |name: &str| dir.join(name);
+    let files = ModelFiles {
+        onnx: file("model.onnx"),
+        tokenizer: file("tokenizer.json"),
+        config: file("config.json"),
+        dir: dir.clone(),
+    };
+    let spec = ModelSpec::read(&files.config).unwrap();
+    let tokenizer = Arc::new(PairTokenizer::read(&files.tokenizer, max_length).unwrap());
+    Model { files, spec, tokenizer }
+}
+
+/// What a server is started with.
+pub struct Setup {
+    /// The configuration; `server.listen` does not count.
+    pub config: Config,
+    /// The devices: by default one fake device that answers at once.
+    pub devices: Vec<Box<dyn Device>>,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self { config: Config::default(), devices: vec![Box::new(FakeDevice::new("fake:0", 2))] }
+    }
+}
+
+impl Setup {
+    /// With one fake device that runs a batch for each token sent, and freely once the sender is gone. One token is
+    /// there for the engine's warm-up.
+    pub fn gated() -> (Self, Sender<()>) {
+        let (gate, tokens) = bounded(64);
+        gate.send(()).unwrap();
+        (Self::device(FakeDevice::new("fake:0", 2).gated(tokens)), gate)
+    }
+
+    /// With this device alone.
+    pub fn device(device: FakeDevice) -> Self {
+        Self { devices: vec![Box::new(device)], ..Self::default() }
+    }
+
+    /// Changes the configuration.
+    pub fn with(mut self, change: impl FnOnce(&mut Config)) -> Self {
+        change(&mut self.config);
+        self
+    }
+
+    /// An engine alone.
+    pub fn engine(self) -> Engine {
+        let model = tiny_model(self.config.model.max_length);
+        let metrics = Metrics::new().unwrap();
+        Engine::start(&model, self.devices, &self.config.scoring, &self.config.batching, metrics).unwrap()
+    }
+
+    /// An engine and its server.
+    pub fn serve(self) -> Running {
+        let config = self.config.clone();
+        let engine = self.engine();
+        let handle = engine.handle();
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let listener = runtime.block_on(TcpListener::bind(("127.0.0.1", 0))).unwrap();
+        let address = listener.local_addr().unwrap();
+        let app = Arc::new(App::new(handle.clone(), config.server, "tiny".into()).unwrap());
+        let (stop, stopped) = oneshot::channel();
+        let served = runtime.spawn(http::serve(listener, app, async {
+            let _ = stopped.await;
+        }));
+        Running { address, handle, engine: Some(engine), stop: Some(stop), served, runtime }
+    }
+}
+
+/// A running server. It ends when it is dropped.
+pub struct Running {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Its engine's handle.
+    pub handle: Handle,
+    engine: Option<Engine>,
+    stop: Option<oneshot::Sender<()>>,
+    served: JoinHandle<bool>,
+    runtime: Runtime,
+}
+
+impl Running {
+    /// A new connection.
+    pub fn connect(&self) -> Connection {
+        Connection::open(self.address)
+    }
+
+    /// `GET path` on a connection of its own.
+    pub fn get(&self, path: &str) -> Answer {
+        self.call("GET", path, &[], b"")
+    }
+
+    /// `POST path` with a JSON body on a connection of its own.
+    pub fn post(&self, path: &str, body: impl AsRef<[u8]>) -> Answer {
+        self.call("POST", path, &[("content-type", "application/json")], body.as_ref())
+    }
+
+    /// Any request on a connection of its own.
+    pub fn call(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+        let mut connection = self.connect();
+        connection.send(method, path, headers, body);
+        connection.answer()
+    }
+
+    /// The value of one sample of the metrics, by name and a label that it must have; 0 if there is none.
+    pub fn sample(&self, name: &str, label: Option<(&str, &str)>) -> f64 {
+        let text = self.handle.metrics().render();
+        let scrape = prometheus_parse::Scrape::parse(text.lines().map(|line| Ok(line.to_owned()))).unwrap();
+        let found = scrape.samples.iter().filter(|sample| {
+            sample.metric == name && label.is_none_or(|(key, value)| sample.labels.get(key) == Some(value))
+        });
+        found
+            .map(|sample| match sample.value {
+                prometheus_parse::Value::Counter(v) | prometheus_parse::Value::Gauge(v) => v,
+                ref other => panic!("{name} is {other:?}"),
+            })
+            .sum()
+    }
+
+    /// Ends the engine and leaves the HTTP server running.
+    pub fn end_engine(&mut self) {
+        assert!(self.engine.take().unwrap().shutdown(PATIENCE));
+    }
+
+    /// Begins the graceful end.
+    pub fn begin_end(&mut self) {
+        self.stop.take().unwrap().send(()).unwrap();
+    }
+
+    /// Waits for the graceful end; whether no request had to be cut off.
+    pub fn wait_end(&mut self) -> bool {
+        self.runtime.block_on(&mut self.served).unwrap()
+    }
+}
