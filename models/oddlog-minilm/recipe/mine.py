@@ -28,7 +28,8 @@ import zipfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 LEVELS = ("error", "warning", "info", "debug")
-CAP_PER_SOURCE = 1500
+CAP_PER_SOURCE = 270
+CAP_DEBUG = 50  # of them; debug lines are the easiest to come by and the least like what a person reads
 EXTRACTION = 1  # raise it when the extraction changes: raw messages are kept in the cache
 MAX_FILE_BYTES = 2_000_000
 LEVEL_WORDS = {
@@ -464,7 +465,10 @@ PRINTF = re.compile(r"%(?:\([\w.]+\)|\d+\$)?[-+ #0']*(?:\d+|\*)?(?:\.(?:\d+|\*))
 NGINX = re.compile(r"%[0-9.*]*[ux]?[xX]?[A-Za-z]")
 NOISE = re.compile(r"^(?:here\b|in function|in method|enter(?:ing|ed)?\b|leav(?:e|ing)\b|exiting function|exit(?:ing)? \{\}|>>+|<<+|={3,}|-{3,}|\*{3,}|#+|todo|fixme|xxx|"
                    r"debug:|test(?:ing)?\b|usage:|usage |options?:|got here|called\b|calling \{\}|hello|foo\b|bar\b|lorem|copyright|\{\}\(\) ?(?:called|enter|exit|start))|"
-                   r"lorem ipsum|deprecat|should never (?:happen|get here)|not reached|please report this|unit test|\bxxx\b", re.I)
+                   r"lorem ipsum|deprecat|should never (?:happen|get here)|not reached|please report this|unit test|tests? (?:passed|failed)|\bxxx\b|"
+                   r"<[a-z_ ]+>.*<[a-z_ ]+>|\[<|^-{1,2}\w|\[options|\[--|\bman page\b|"
+                   r"^(?:\S+ ){0,3}(?:called|entered|enter|entry|exit|begin|end)\b\W*(?:\(.*|with.*|\{\}.*)?$", re.I)
+SQL_OR_HOST = re.compile(r"^(?:SELECT|INSERT|UPDATE|DELETE|AND|FROM|WHERE|CREATE|ALTER|DROP|LOCK|SET)\b [A-Z{]|https?://|pypi\.|crates\.io|npmjs|debian\.org")
 BAD_NEWS = re.compile(r"^(?:\W|\{\}|\w+[:(]\)?)*\s*(?:fail(?:ed|ure|ing|s)?\b|errors?\b|cannot|can't|"
                       r"could ?n[o']t|unable|fatal|panic|exception|invalid|corrupt|abort|crash|out of memory)"
                       r"|(?<!if )(?<!that )(?<!no )(?<!not )\b(?:failed to|failed with|failed:|unable to|could not|couldn't|error (?:while|when|during|occurred))", re.I)
@@ -476,12 +480,12 @@ def clean(source, level, raw):
     """The normalised text, or None if it is no message a person would meet in a log."""
     text = (NGINX if source == "nginx" else PRINTF).sub("{}", raw.replace("%%", "\x03"))
     text = text.replace("{{", "\x01").replace("}}", "\x02")
-    text = re.sub(r"#?\$?\{[^{}]{0,80}\}", "{}", text)
+    text = re.sub(r"[#$%]?\$?\{[^{}]{0,80}\}", "{}", text)
     text = text.replace("\x01", "{").replace("\x02", "}").replace("\x03", "%")
     text = re.sub(r"\\033\[[0-9;]*m|\x1b\[[0-9;]*m|\[/?(?:bold|red|green|yellow|blue|dim)\]", "", text)
     text = re.sub(r"\s+", " ", re.sub(r"[\x00-\x1f\x7f\u200b]", " ", text)).strip()
     text = re.sub(r"(?:\{\}){2,}", "{}", re.sub(r"^\{\}(?=[A-Z][a-z])", "", text))
-    if not 8 <= len(text) <= 300 or NOISE.search(text):
+    if not 8 <= len(text) <= 300 or NOISE.search(text) or SQL_OR_HOST.search(text):
         return None
     bare = text.replace("{}", " ")
     words = [w for w in re.findall(r"(?<![\w/.$<-])[A-Za-z][A-Za-z']+(?![\w/$])", bare) if re.search(r"[aeiouyAEIOUY]", w)]
@@ -567,6 +571,7 @@ def merge(results):
     kept = []
     for name in rows:
         queues = {level: sorted(rows[name][level]) for level in LEVELS}
+        queues["debug"] = queues["debug"][:CAP_DEBUG]
         picked = 0
         while picked < CAP_PER_SOURCE and any(queues.values()):  # levels take turns, so that rare ones survive the cap
             for level in LEVELS:
