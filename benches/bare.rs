@@ -42,7 +42,7 @@ struct Args {
 
 fn tensors(model: &Model, task: &Task, logs: &[&EncodedLog]) -> InputTensors {
     let mut inputs = InputTensors::default();
-    let longest = logs.iter().map(|l| model.tokenizer.pair_len(l.ids.len(), task.longest)).max().unwrap_or(1);
+    let longest = logs.iter().map(|l| task.longest_pair(&model.tokenizer, l.ids.len())).max().unwrap_or(1);
     inputs.reset(logs.len() * task.rows(), longest, model.spec.pad_id);
     for log in logs {
         task.hypotheses.iter().for_each(|h| inputs.push(&model.tokenizer, &log.ids, h));
@@ -59,7 +59,7 @@ fn batches(model: &Model, task: &Task, logs: &[EncodedLog], budget: usize) -> Ve
     let mut rest = sorted.as_slice();
     while !rest.is_empty() {
         let cells = |n: usize| {
-            let len = model.tokenizer.pair_len(rest[n - 1].ids.len(), task.longest);
+            let len = task.longest_pair(&model.tokenizer, rest[n - 1].ids.len());
             n * task.rows() * InputTensors::padded_len(len)
         };
         let n = (1..=rest.len()).take_while(|n| *n == 1 || cells(*n) <= budget).last().unwrap_or(1);
@@ -86,8 +86,11 @@ fn main() {
     };
     let task = Task::new(labels, &model.tokenizer, 32).expect("the default labels fit");
     let text = std::fs::read_to_string(&args.lines).expect("--lines is a text file");
-    let logs: Vec<EncodedLog> =
-        text.lines().filter(|l| !l.trim().is_empty()).map(|l| model.tokenizer.encode_log(l, task.longest)).collect();
+    let logs: Vec<EncodedLog> = text
+        .lines()
+        .filter(|l| !l.trim().is_empty())
+        .map(|l| model.tokenizer.encode_log(l, task.lengths.clone()))
+        .collect();
     assert!(!logs.is_empty(), "--lines has no lines");
     let batches = batches(&model, &task, &logs, args.batch_tokens);
 

@@ -82,7 +82,7 @@ fn tokenize_a_log(bencher: Bencher) {
     let (model, lines) = (model(), lines());
     let mut next = lines.iter().cycle();
     bencher.counter(ItemsCount::new(1usize)).bench_local(|| {
-        next.next().map(|line| model.tokenizer.encode_log(line, 8));
+        next.next().map(|line| model.tokenizer.encode_log(line, 8..=8));
     });
 }
 
@@ -110,7 +110,7 @@ fn model_run(bencher: Bencher, (logs, tokens): (usize, usize)) {
     let runtime = Runtime::load(&Runtime::find("")).expect("ONNX Runtime loads; `make onnxruntime`");
     let options = CpuOptions { intra_op_threads: 1, max_run_tokens: 1 << 16 };
     let mut device = OnnxDevice::cpu(runtime, "cpu:0".into(), &model, options).expect("the model loads");
-    let id = model.tokenizer.encode_log("error", 0).ids[0];
+    let id = model.tokenizer.encode_log("error", 0..=0).ids[0];
     let (hypothesis, log) = (vec![id; 6], vec![id; tokens - 6 - model.tokenizer.pair_len(0, 0)]);
     let mut inputs = InputTensors::default();
     inputs.reset(2 * logs, tokens, model.spec.pad_id);

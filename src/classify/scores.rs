@@ -84,7 +84,7 @@ mod tests {
 
     fn task(labels: usize) -> Task {
         let labels = (0..labels).map(|i| format!("l{i}")).collect();
-        Task { labels, anomaly: 0, multi_label: false, hypotheses: [].into(), longest: 0 }
+        Task { labels, anomaly: 0, multi_label: false, hypotheses: [].into(), lengths: 0..=0 }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What is asked of each log: labels, the hypotheses they become, and how their scores are read.
 
-use std::sync::Arc;
+use std::{ops::RangeInclusive, sync::Arc};
 
 use crate::{error::RequestError, model::PairTokenizer};
 
@@ -31,8 +31,8 @@ pub struct Task {
     pub multi_label: bool,
     /// Token ids of the hypotheses, in the order of the labels.
     pub hypotheses: Arc<[Vec<u32>]>,
-    /// Tokens of the longest hypothesis.
-    pub longest: usize,
+    /// Tokens of the shortest and of the longest hypothesis.
+    pub lengths: RangeInclusive<usize>,
 }
 
 impl Task {
@@ -76,8 +76,14 @@ impl Task {
             .map(|label| tokenizer.encode_hypothesis(&hypothesis_template.replace("{}", label)))
             .collect::<Result<Arc<[_]>, _>>()
             .map_err(|reason| RequestError::Invalid { field: "hypothesis_template", reason })?;
-        let longest = hypotheses.iter().map(Vec::len).max().unwrap_or_default();
-        Ok(Self { multi_label: multi_label || labels.len() == 1, labels, anomaly, hypotheses, longest })
+        let lengths = hypotheses.iter().map(Vec::len);
+        let lengths = lengths.clone().min().unwrap_or_default()..=lengths.max().unwrap_or_default();
+        Ok(Self { multi_label: multi_label || labels.len() == 1, labels, anomaly, hypotheses, lengths })
+    }
+
+    /// Length in tokens of the longest pair that a log of `log` tokens makes.
+    pub fn longest_pair(&self, tokenizer: &PairTokenizer, log: usize) -> usize {
+        tokenizer.pair_len(log, *self.lengths.end())
     }
 
     /// Rows that one log takes.

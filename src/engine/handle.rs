@@ -134,9 +134,9 @@ impl Handle {
             return Err(RequestError::Draining);
         }
         admission.check(class)?;
-        let log = tokenizer.encode_log(log, task.longest);
+        let log = tokenizer.encode_log(log, task.lengths.clone());
         let tokenized = Instant::now();
-        let padded_len = InputTensors::padded_len(tokenizer.pair_len(log.ids.len(), task.longest));
+        let padded_len = InputTensors::padded_len(task.longest_pair(tokenizer, log.ids.len()));
         let permit = admission.admit(class, task.rows() * padded_len, deadline).await?;
         let enqueued_at = Instant::now();
 

@@ -120,9 +120,9 @@ impl Engine {
 
 /// One run with a log of some length, so that the first request does not pay for it and a broken graph is seen now.
 fn warm_up(device: &mut dyn Device, model: &Model, task: &Task) -> Result<(), StartError> {
-    let log = model.tokenizer.encode_log("INFO oddlog starts and runs the model once", task.longest);
+    let log = model.tokenizer.encode_log("INFO oddlog starts and runs the model once", task.lengths.clone());
     let mut inputs = InputTensors::default();
-    inputs.reset(task.rows(), model.tokenizer.pair_len(log.ids.len(), task.longest), model.spec.pad_id);
+    inputs.reset(task.rows(), task.longest_pair(&model.tokenizer, log.ids.len()), model.spec.pad_id);
     for hypothesis in task.hypotheses.iter() {
         inputs.push(&model.tokenizer, &log.ids, hypothesis);
     }

@@ -2,7 +2,7 @@
 //!
 //! It does not know labels. The joined ids equal those of the library's pair encoding with truncation `only_first`.
 
-use std::path::Path;
+use std::{ops::RangeInclusive, path::Path};
 
 use serde::Deserialize;
 use tokenizers::pipeline::{EncodeOptions, Override, PipelineToken, PipelineTokenizer};
@@ -12,7 +12,7 @@ use crate::error::StartError;
 /// Bytes of a log that are tokenised at first; more only if they did not fill the model's length.
 const FIRST_BYTES: usize = 8 << 10;
 
-/// Token ids of one log, already cut to the room that the longest hypothesis leaves.
+/// Token ids of one log, already cut to the room that the shortest hypothesis leaves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EncodedLog {
     /// Ids without special tokens.
@@ -59,8 +59,9 @@ impl PairTokenizer {
 
     fn new(tokenizer: PipelineTokenizer, vocabulary: &Vocabulary, max_length: usize) -> Result<Self, String> {
         let mut special: Vec<u32> = vocabulary.added_tokens.iter().filter(|t| t.special).map(|t| t.id).collect();
-        special.sort_unstable();
         let template = PairTemplate::probe(&tokenizer)?;
+        special.extend(template.prefix.iter().chain(&template.middle).chain(&template.suffix));
+        special.sort_unstable();
         // With `encode_special_tokens` the library splits "[SEP]" in a text as any other word; vocabularies that hold
         // it as an ordinary piece still emit its id, which `encode` replaces. Files often carry the training set-up's
         // truncation and padding; both are ours to do.
@@ -109,37 +110,39 @@ impl PairTokenizer {
         Ok(ids)
     }
 
-    /// Ids of a log, cut to the room beside a hypothesis of `longest_hypothesis` tokens.
+    /// Ids of a log, cut to the room that the shortest hypothesis leaves; `hypotheses` is the range of their lengths in
+    /// tokens. It counts as truncated if it does not fit beside the longest.
     ///
     /// Long texts are read from the front only as far as needed, at white space, where every tokenizer of the family
     /// starts a new word: the ids are those of the whole text.
-    pub fn encode_log(&self, text: &str, longest_hypothesis: usize) -> EncodedLog {
-        let room = self.room(longest_hypothesis);
+    pub fn encode_log(&self, text: &str, hypotheses: RangeInclusive<usize>) -> EncodedLog {
+        let (most, least) = (self.room(*hypotheses.start()), self.room(*hypotheses.end()));
         let mut bytes = FIRST_BYTES;
         loop {
             let (head, whole) = head(text, bytes);
             let mut ids = self.encode(head);
-            if whole || ids.len() > room {
-                let truncated = ids.len() > room;
-                ids.truncate(room);
+            if whole || ids.len() > most {
+                let truncated = ids.len() > least;
+                ids.truncate(most);
                 return EncodedLog { ids, truncated };
             }
             bytes *= 4;
         }
     }
 
-    /// Length in tokens of the joined pair.
+    /// Length in tokens of the joined pair; at most the model's.
     pub fn pair_len(&self, log: usize, hypothesis: usize) -> usize {
-        self.template.tokens() + log + hypothesis
+        self.template.tokens() + log.min(self.room(hypothesis)) + hypothesis
     }
 
-    /// Writes the joined pair into the front of `ids` and, where the model has them, its token types into `types`;
-    /// returns its length. The rest of both slices is left alone.
+    /// Writes the joined pair into the front of `ids` and its token types into `types`; returns its length. The log is
+    /// cut to the room beside the hypothesis, the hypothesis never. The rest of both slices is left alone.
     ///
     /// # Panics
     /// If `ids` is shorter than [`pair_len`](Self::pair_len).
     pub fn join(&self, log: &[u32], hypothesis: &[u32], ids: &mut [i64], types: Option<&mut [i64]>) -> usize {
         let t = &self.template;
+        let log = &log[..log.len().min(self.room(hypothesis.len()))];
         let parts: [&[u32]; 5] = [&t.prefix, log, &t.middle, hypothesis, &t.suffix];
         let mut at = 0;
         for part in parts {
@@ -181,14 +184,18 @@ struct ModelPart {
     unk_id: Option<u32>,
     #[serde(default)]
     unk_token: Option<String>,
+    /// A map from piece to id, or a list of [piece, score].
+    #[serde(default)]
+    vocab: serde_json::Value,
 }
 
 impl Vocabulary {
     fn unknown(&self) -> u32 {
         let token = self.model.unk_token.as_deref();
         let added = || self.added_tokens.iter().find(|t| token == Some(&t.content)).map(|t| t.id);
+        let piece = || token.and_then(|t| self.model.vocab.get(t)?.as_u64()).and_then(|id| u32::try_from(id).ok());
         let usual = || self.added_tokens.iter().find(|t| matches!(&*t.content, "[UNK]" | "<unk>")).map(|t| t.id);
-        self.model.unk_id.or_else(added).or_else(usual).unwrap_or_default()
+        self.model.unk_id.or_else(added).or_else(piece).or_else(usual).unwrap_or_default()
     }
 }
 

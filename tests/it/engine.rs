@@ -92,9 +92,9 @@ async fn each_log_gets_its_own_answer_in_any_company() {
 
 /// A word whose first token occurs in none of `lines`, and that token.
 fn poison(model: &Model, lines: &[String]) -> (String, u32) {
-    let used: Vec<u32> = lines.iter().flat_map(|l| model.tokenizer.encode_log(l, 0).ids).collect();
+    let used: Vec<u32> = lines.iter().flat_map(|l| model.tokenizer.encode_log(l, 0..=0).ids).collect();
     let word = ["zebra", "Xylophone", "quartz", "#", "%", "jinx"].into_iter().find_map(|word| {
-        let id = model.tokenizer.encode_log(word, 0).ids.into_iter().find(|id| !used.contains(id))?;
+        let id = model.tokenizer.encode_log(word, 0..=0).ids.into_iter().find(|id| !used.contains(id))?;
         Some((word.to_owned(), id))
     });
     word.unwrap()
@@ -218,7 +218,7 @@ async fn a_hung_device_does_not_hold_the_shutdown() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_model_that_does_not_run_is_refused_at_start() {
     let model = model();
-    let ids = model.tokenizer.encode_log("INFO", 0).ids;
+    let ids = model.tokenizer.encode_log("INFO", 0..=0).ids;
     let broken = vec![Box::new(fake().failing_on(ids[0])) as Box<dyn Device>];
     let error = Engine::start(&model, broken, &Scoring::default(), &Batching::default(), Metrics::new().unwrap());
     let text = error.err().unwrap().to_string();

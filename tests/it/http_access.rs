@@ -2,11 +2,7 @@
 
 use std::io::Write;
 
-use oddlog::{
-    config::Server,
-    engine::Handle,
-    http::App,
-};
+use oddlog::{config::Server, engine::Handle, http::App};
 use serde_json::json;
 
 use crate::support::{Running, Setup};

@@ -82,14 +82,11 @@ fn every_documented_status_has_an_example_and_examples_of_requests_are_answered(
     for path in ["/api/v1/analyze", "/api/v1/analyze/batch"] {
         let operation = &document["paths"][path]["post"];
         let statuses: Vec<&str> = operation["responses"].as_object().unwrap().keys().map(String::as_str).collect();
-        assert_eq!(
-            statuses,
-            ["200", "400", "401", "405", "408", "413", "422", "429", "500", "503", "504"],
-            "{path}"
-        );
+        assert_eq!(statuses, ["200", "400", "401", "405", "408", "413", "422", "429", "500", "503", "504"], "{path}");
         for (status, response) in operation["responses"].as_object().unwrap() {
             let content = &response["content"]["application/json"];
-            let example = content.get("example").cloned().unwrap_or_else(|| schema(&content["schema"])["example"].clone());
+            let example =
+                content.get("example").cloned().unwrap_or_else(|| schema(&content["schema"])["example"].clone());
             assert!(example.is_object(), "{path} {status} has no example");
             if status != "200" {
                 assert!(example["detail"].is_string() || example["detail"].is_array(), "{path} {status}: {example}");

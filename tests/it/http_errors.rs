@@ -59,10 +59,13 @@ fn what_is_wrong_with_a_field_is_listed_in_pydantics_words() {
         (r#"{"log_message": "x", "threshold": [0.5]}"#, vec![kind(json!([0.5]))]),
         // Two bad fields: both, in the order of the fields, not of the body.
         (r#"{"threshold": 2, "log_message": 3}"#, vec![string(json!(3)), above(json!(2))]),
-        (r#"{"threshold": "x"}"#, vec![
-            field("missing", "log_message", "Field required", json!({ "threshold": "x" })),
-            number("float_parsing", parsing, json!("x")),
-        ]),
+        (
+            r#"{"threshold": "x"}"#,
+            vec![
+                field("missing", "log_message", "Field required", json!({ "threshold": "x" })),
+                number("float_parsing", parsing, json!("x")),
+            ],
+        ),
         // Of equal names the last one counts.
         (r#"{"log_message": "x", "log_message": 3}"#, vec![string(json!(3))]),
     ];
@@ -93,9 +96,14 @@ fn what_is_wrong_with_the_whole_body() {
         let msg = "Input should be a valid dictionary or object to extract fields from";
         json!({ "detail": [{ "type": "model_attributes_type", "loc": ["body"], "msg": msg, "input": input }] })
     };
-    for (body, input) in [("[]", json!([])), ("[{\"log_message\": \"x\"}]", json!([{ "log_message": "x" }])),
-        ("\"x\"", json!("x")), ("3", json!(3)), ("true", json!(true)), ("NaN", json!("NaN"))]
-    {
+    for (body, input) in [
+        ("[]", json!([])),
+        ("[{\"log_message\": \"x\"}]", json!([{ "log_message": "x" }])),
+        ("\"x\"", json!("x")),
+        ("3", json!(3)),
+        ("true", json!(true)),
+        ("NaN", json!("NaN")),
+    ] {
         let answer = server.post(ANALYZE, body);
         assert_eq!((answer.status, answer.json()), (422, other(input)), "{body}");
     }

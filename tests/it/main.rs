@@ -11,5 +11,7 @@ mod http_ops;
 mod http_v1;
 mod hub;
 mod parity;
+mod quality;
+mod readme;
 mod support;
 mod tidy;

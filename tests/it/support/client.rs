@@ -85,7 +85,8 @@ impl Connection {
     pub fn answer_to(&mut self, method: &str) -> Answer {
         let mut line = String::new();
         self.reader.read_line(&mut line).unwrap();
-        let status = line.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)).unwrap_or_else(|| panic!("{line:?}"));
+        let status =
+            line.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)).unwrap_or_else(|| panic!("{line:?}"));
         let mut answer = Answer { status: status.parse().unwrap(), headers: Vec::new(), body: Vec::new() };
         loop {
             let mut line = String::new();
