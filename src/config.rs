@@ -3,7 +3,7 @@
 //! Layers, the later wins: built-in defaults, the file, `ODDLOG_SECTION__KEY` variables, command-line flags.
 //! `config.toml` at the top of the repository repeats every key with its default; a test holds the two equal.
 
-use std::{net::SocketAddr, path::Path};
+use std::{fmt, net::SocketAddr, path::Path};
 
 use figment::{
     Figment,
@@ -56,6 +56,19 @@ pub struct Server {
     pub cors_allow_origins: Vec<String>,
     /// File with bearer keys, one a line; empty turns authentication off.
     pub api_keys_file: String,
+    /// Further bearer keys, for the environment.
+    pub api_keys: Secrets,
+}
+
+/// Texts that are never printed.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Secrets(pub Vec<String>);
+
+impl fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "[{} hidden]", self.0.len())
+    }
 }
 
 impl Default for Server {
@@ -71,6 +84,7 @@ impl Default for Server {
             shutdown_timeout_ms: 30_000,
             cors_allow_origins: vec!["*".into()],
             api_keys_file: String::new(),
+            api_keys: Secrets::default(),
         }
     }
 }

@@ -64,6 +64,11 @@ pub enum RequestError {
     #[error("The model could not score this log message.")]
     Inference,
     /// The labels, template or hypothesis of the request cannot be used.
-    #[error("{0}")]
-    Invalid(String),
+    #[error("{reason}")]
+    Invalid {
+        /// Which of them, as requests name it.
+        field: &'static str,
+        /// What is wrong with it and what to do.
+        reason: String,
+    },
 }

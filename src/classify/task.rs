@@ -4,6 +4,9 @@ use std::sync::Arc;
 
 use crate::{error::RequestError, model::PairTokenizer};
 
+/// Longest hypothesis in bytes that is tokenised at all: a short template may name a long label very often.
+const MAX_HYPOTHESIS_BYTES: usize = 8192;
+
 /// Candidate labels and how they become hypotheses, as configured or as a request brings them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Labels {
@@ -38,31 +41,40 @@ impl Task {
     /// # Errors
     /// [`RequestError::Invalid`] says which part cannot be used and what is expected.
     pub fn new(labels: Labels, tokenizer: &PairTokenizer, max_labels: usize) -> Result<Self, RequestError> {
-        let invalid = |text: String| Err(RequestError::Invalid(text));
+        let invalid = |field, reason: String| Err(RequestError::Invalid { field, reason });
         let Labels { labels, anomaly_label, hypothesis_template, multi_label } = labels;
         if labels.is_empty() {
-            return invalid("labels needs at least one label".into());
+            return invalid("labels", "labels needs at least one label".into());
         }
         if labels.len() > max_labels {
-            return invalid(format!("labels has {} labels; at most {max_labels} are allowed", labels.len()));
+            let reason = format!("labels has {} labels; at most {max_labels} are allowed", labels.len());
+            return invalid("labels", reason);
         }
         if labels.iter().any(|label| label.trim().is_empty()) {
-            return invalid("labels must not contain a blank label".into());
+            return invalid("labels", "labels must not contain a blank label".into());
         }
         if let Some(twice) = labels.iter().enumerate().find(|(i, label)| labels[..*i].contains(label)) {
-            return invalid(format!("labels contains {:?} twice", twice.1));
+            return invalid("labels", format!("labels contains {:?} twice", twice.1));
         }
         if !hypothesis_template.contains("{}") {
-            return invalid("hypothesis_template must contain {} where the label goes".into());
+            let reason = "hypothesis_template must contain {} where the label goes".into();
+            return invalid("hypothesis_template", reason);
         }
         let Some(anomaly) = labels.iter().position(|label| *label == anomaly_label) else {
-            return invalid(format!("anomaly_label {anomaly_label:?} must be one of the labels: {labels:?}"));
+            let reason = format!("anomaly_label {anomaly_label:?} must be one of the labels: {labels:?}");
+            return invalid("anomaly_label", reason);
         };
+        let places = hypothesis_template.matches("{}").count();
+        let bytes = |label: &String| hypothesis_template.len() + places * label.len();
+        if labels.iter().map(bytes).max() > Some(MAX_HYPOTHESIS_BYTES) {
+            let reason = format!("a label in the template makes more than {MAX_HYPOTHESIS_BYTES} bytes; shorten either");
+            return invalid("hypothesis_template", reason);
+        }
         let hypotheses = labels
             .iter()
             .map(|label| tokenizer.encode_hypothesis(&hypothesis_template.replace("{}", label)))
             .collect::<Result<Arc<[_]>, _>>()
-            .map_err(RequestError::Invalid)?;
+            .map_err(|reason| RequestError::Invalid { field: "hypothesis_template", reason })?;
         let longest = hypotheses.iter().map(Vec::len).max().unwrap_or_default();
         Ok(Self { multi_label: multi_label || labels.len() == 1, labels, anomaly, hypotheses, longest })
     }

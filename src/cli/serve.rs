@@ -55,14 +55,15 @@ pub fn run(args: ServeArgs) -> Result<ExitCode, StartError> {
         .map_err(|source| StartError::Io { what: "starting the HTTP threads".into(), source })?;
     let bound = Duration::from_millis(config.server.shutdown_timeout_ms);
     let answered = runtime.block_on(async {
-        let what = format!("listening on {}", config.server.listen);
-        let listener = tokio::net::TcpListener::bind(config.server.listen)
+        let address = config.server.listen;
+        let what = format!("listening on {address}");
+        let listener = tokio::net::TcpListener::bind(address)
             .await
             .map_err(|source| StartError::Io { what, source })?;
-        let app = App { handle: engine.handle(), config: config.server, model: config.model.source };
+        let address = listener.local_addr().unwrap_or(address);
+        let app = App::new(engine.handle(), config.server, config.model.source.clone())?;
         tracing::info!(
-            address = %listener.local_addr().unwrap_or(app.config.listen),
-            model = app.model, devices = ?names, "oddlog {} serves", env!("CARGO_PKG_VERSION")
+            %address, model = config.model.source, devices = ?names, "oddlog {} serves", env!("CARGO_PKG_VERSION")
         );
         Ok(http::serve(listener, Arc::new(app), stop_signal()).await)
     })?;

@@ -194,6 +194,6 @@ fn refusal(error: &RequestError) -> Option<&'static str> {
         RequestError::Overloaded { .. } => Some("queue_full"),
         RequestError::Draining => Some("draining"),
         RequestError::Unavailable => Some("no_device"),
-        RequestError::DeadlineExceeded | RequestError::Inference | RequestError::Invalid(_) => None,
+        RequestError::DeadlineExceeded | RequestError::Inference | RequestError::Invalid { .. } => None,
     }
 }

@@ -7,20 +7,35 @@ use hyper::{
     header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER},
 };
 use serde::Serialize;
-use serde_json::{Value, json};
+use utoipa::ToSchema;
 
+use super::problem::{BODY, Problem, Rule, Step};
 use crate::error::RequestError;
 
 /// The body type of every answer.
 pub type Body = Full<Bytes>;
 
+/// An error that is not about single fields.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ErrorDetail<'a> {
+    /// What happened and what to change.
+    #[schema(value_type = String)]
+    pub detail: &'a str,
+}
+
+/// Everything that is wrong with a request's fields.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ValidationErrors<'a> {
+    /// One entry a problem, in the order of the fields.
+    pub detail: &'a [Problem<'a>],
+}
+
 /// `value` as JSON.
 pub fn json_answer(status: StatusCode, value: &impl Serialize) -> Response<Body> {
-    match serde_json::to_vec(value) {
-        Ok(bytes) => bytes_answer(status, "application/json", bytes),
-        Err(_) => {
-            bytes_answer(StatusCode::INTERNAL_SERVER_ERROR, "application/json", r#"{"detail":"Internal Server Error"}"#)
-        }
+    let mut bytes = Vec::with_capacity(512);
+    match serde_json::to_writer(&mut bytes, value) {
+        Ok(()) => bytes_answer(status, "application/json", bytes),
+        Err(_) => server_error(),
     }
 }
 
@@ -32,14 +47,27 @@ pub fn bytes_answer(status: StatusCode, media_type: &'static str, bytes: impl In
     answer
 }
 
+/// No body.
+pub fn empty(status: StatusCode) -> Response<Body> {
+    let mut answer = Response::new(Body::default());
+    *answer.status_mut() = status;
+    answer
+}
+
 /// `{"detail": text}`.
 pub fn detail(status: StatusCode, text: &str) -> Response<Body> {
-    json_answer(status, &json!({ "detail": text }))
+    json_answer(status, &ErrorDetail { detail: text })
+}
+
+/// 500 for what should never happen.
+pub fn server_error() -> Response<Body> {
+    let body = r#"{"detail":"Internal Server Error"}"#;
+    bytes_answer(StatusCode::INTERNAL_SERVER_ERROR, "application/json", body)
 }
 
 /// 422 with FastAPI's list of errors.
-pub fn unprocessable(errors: Vec<Value>) -> Response<Body> {
-    json_answer(StatusCode::UNPROCESSABLE_ENTITY, &json!({ "detail": errors }))
+pub fn unprocessable(problems: &[Problem]) -> Response<Body> {
+    json_answer(StatusCode::UNPROCESSABLE_ENTITY, &ValidationErrors { detail: problems })
 }
 
 /// A request that got no verdict.
@@ -50,7 +78,11 @@ pub fn refused(error: &RequestError) -> Response<Body> {
         RequestError::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, Some(5)),
         RequestError::DeadlineExceeded => (StatusCode::GATEWAY_TIMEOUT, None),
         RequestError::Inference => (StatusCode::INTERNAL_SERVER_ERROR, None),
-        RequestError::Invalid(_) => (StatusCode::UNPROCESSABLE_ENTITY, None),
+        RequestError::Invalid { field, reason } => {
+            let input = serde_json::value::RawValue::NULL;
+            let problem = Rule::Value { reason: reason.clone() }.at(vec![BODY, Step::Name(field)], input);
+            return unprocessable(&[problem]);
+        }
     };
     let mut answer = detail(status, &error.to_string());
     if let Some(seconds) = retry_after {

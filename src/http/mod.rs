@@ -1,15 +1,30 @@
 //! The HTTP front end: connections, routes, JSON. The only place that knows them.
 //!
 //! ```text
-//! serve (accept loop, limits, graceful end) -> router (method, path) -> one file a route family -> Handle
+//! serve (accept, limits, end) -> connection -> exchange (count, name, CORS, panics) -> router -> v1 | batch | ops | docs
+//!                                                                                      body -> json -> fields -> Handle
 //! ```
 //!
 //! It does not know devices or batches.
 
 mod answer;
+mod app;
+mod auth;
+mod batch;
+mod body;
+mod connection;
+mod cors;
+mod docs;
+mod exchange;
+mod fields;
+mod json;
+mod openapi;
+mod ops;
+mod problem;
+mod request_id;
 mod router;
 mod serve;
 mod v1;
 
-pub use router::App;
+pub use app::App;
 pub use serve::serve;

@@ -1,30 +1,185 @@
-//! Method and path to a route.
+//! Paths and methods to endpoints.
 
-use hyper::{Method, Request, Response, StatusCode, body::Incoming};
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::Incoming,
+    header::{ALLOW, HeaderValue, LOCATION},
+};
 
 use super::{
-    answer::{Body, bytes_answer, detail},
-    v1,
+    answer::{Body, detail, empty},
+    app::App,
+    batch, docs, ops, v1,
 };
-use crate::{config::Server, engine::Handle};
 
-/// What every route may use.
-pub struct App {
-    /// The way to the engine.
-    pub handle: Handle,
-    /// Limits and switches.
-    pub config: Server,
-    /// The served model, as the operator named it.
-    pub model: String,
+/// What answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Endpoint {
+    Analyze,
+    AnalyzeBatch,
+    Health,
+    Root,
+    Live,
+    Ready,
+    Metrics,
+    OpenApi,
+    Swagger,
+    SwaggerFile,
+    Redoc,
+    RedocFile,
+}
+
+/// A path and what answers there.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Route {
+    /// The path; a last `{file}` stands for one segment.
+    pub pattern: &'static str,
+    endpoint: Endpoint,
+}
+
+/// Where a request goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// To a route.
+    Route(&'static Route),
+    /// To the route whose path differs by a slash at the end.
+    Redirect(&'static Route),
+    /// Nowhere.
+    Unknown,
+}
+
+const ROUTES: &[Route] = &[
+    Route { pattern: "/api/v1/analyze", endpoint: Endpoint::Analyze },
+    Route { pattern: "/api/v1/analyze/batch", endpoint: Endpoint::AnalyzeBatch },
+    Route { pattern: "/api/v1/health", endpoint: Endpoint::Health },
+    Route { pattern: "/api/v1/", endpoint: Endpoint::Root },
+    Route { pattern: "/livez", endpoint: Endpoint::Live },
+    Route { pattern: "/readyz", endpoint: Endpoint::Ready },
+    Route { pattern: "/metrics", endpoint: Endpoint::Metrics },
+    Route { pattern: "/openapi.json", endpoint: Endpoint::OpenApi },
+    Route { pattern: "/docs", endpoint: Endpoint::Swagger },
+    Route { pattern: "/docs/{file}", endpoint: Endpoint::SwaggerFile },
+    Route { pattern: "/redoc", endpoint: Endpoint::Redoc },
+    Route { pattern: "/redoc/{file}", endpoint: Endpoint::RedocFile },
+];
+
+impl Place {
+    /// Finds the route of `path`.
+    pub fn of(path: &str) -> Self {
+        if let Some(route) = ROUTES.iter().find(|route| route.matches(path)) {
+            return Self::Route(route);
+        }
+        let other = match path.strip_suffix('/') {
+            Some(without) => without.to_owned(),
+            None => format!("{path}/"),
+        };
+        ROUTES.iter().find(|route| route.pattern == other).map_or(Self::Unknown, Self::Redirect)
+    }
+
+    /// The route's pattern for metrics; never the path itself, which anyone may choose.
+    pub fn pattern(self) -> &'static str {
+        match self {
+            Self::Route(route) | Self::Redirect(route) => route.pattern,
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+impl Route {
+    fn matches(&self, path: &str) -> bool {
+        match self.pattern.strip_suffix("{file}") {
+            None => self.pattern == path,
+            Some(folder) => path.strip_prefix(folder).is_some_and(|file| !file.is_empty() && !file.contains('/')),
+        }
+    }
+
+    fn takes_post(&self) -> bool {
+        matches!(self.endpoint, Endpoint::Analyze | Endpoint::AnalyzeBatch)
+    }
+
+    /// The methods that are allowed, as the `Allow` header lists them.
+    fn methods(&self) -> &'static str {
+        if self.takes_post() { "POST, OPTIONS" } else { "GET, HEAD, OPTIONS" }
+    }
 }
 
 /// Answers one request.
-pub async fn route(app: &App, request: Request<Incoming>) -> Response<Body> {
-    match (request.method(), request.uri().path()) {
-        (&Method::POST, "/api/v1/analyze") => v1::analyze(app, request).await,
-        (&Method::GET, "/metrics") => {
-            bytes_answer(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", app.handle.metrics().render())
+pub async fn route(app: &App, place: Place, request: Request<Incoming>) -> Response<Body> {
+    let route = match place {
+        Place::Route(route) => route,
+        Place::Redirect(route) => return redirect(route, request.uri().query()),
+        Place::Unknown => return detail(StatusCode::NOT_FOUND, "Not Found"),
+    };
+    if let Some(answer) = app.cors.preflight(&request, route.methods()) {
+        return answer;
+    }
+    match *request.method() {
+        Method::OPTIONS => return allow(empty(StatusCode::NO_CONTENT), route),
+        Method::POST if route.takes_post() => {}
+        Method::GET | Method::HEAD if !route.takes_post() => {}
+        _ => return allow(detail(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed"), route),
+    }
+    if let Some(keys) = app.keys.as_ref().filter(|_| route.takes_post())
+        && let Err(answer) = keys.check(request.headers())
+    {
+        return answer;
+    }
+    match route.endpoint {
+        Endpoint::Analyze => v1::analyze(app, request).await,
+        Endpoint::AnalyzeBatch => batch::analyze_batch(app, request).await,
+        Endpoint::Health => v1::health(app),
+        Endpoint::Root => v1::root(),
+        Endpoint::Live => ops::live(),
+        Endpoint::Ready => ops::ready(app),
+        Endpoint::Metrics => ops::metrics(app),
+        Endpoint::OpenApi => docs::openapi(),
+        Endpoint::Swagger => docs::swagger(),
+        Endpoint::Redoc => docs::redoc(),
+        Endpoint::SwaggerFile | Endpoint::RedocFile => docs::file(&request),
+    }
+}
+
+fn allow(mut answer: Response<Body>, route: &Route) -> Response<Body> {
+    answer.headers_mut().insert(ALLOW, HeaderValue::from_static(route.methods()));
+    answer
+}
+
+/// 307 keeps method and body.
+fn redirect(route: &Route, query: Option<&str>) -> Response<Body> {
+    let mut answer = empty(StatusCode::TEMPORARY_REDIRECT);
+    let location = match query {
+        Some(query) => format!("{}?{query}", route.pattern),
+        None => route.pattern.to_owned(),
+    };
+    if let Ok(location) = HeaderValue::try_from(location) {
+        answer.headers_mut().insert(LOCATION, location);
+    }
+    answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places() {
+        let pattern = |path| match Place::of(path) {
+            Place::Route(route) => route.pattern,
+            other => panic!("{path}: {other:?}"),
+        };
+        for route in ROUTES {
+            assert_eq!(pattern(&route.pattern.replace("{file}", "x.js")), route.pattern);
         }
-        _ => detail(StatusCode::NOT_FOUND, "Not Found"),
+        for (path, canonical) in [
+            ("/api/v1", "/api/v1/"),
+            ("/api/v1/analyze/", "/api/v1/analyze"),
+            ("/docs/", "/docs"),
+            ("/livez/", "/livez"),
+        ] {
+            assert!(matches!(Place::of(path), Place::Redirect(route) if route.pattern == canonical), "{path}");
+        }
+        for path in ["/", "", "*", "/docs/a/b", "/api/v1//", "//evil.example/", "/API/V1/analyze", "/docs/{file}/"] {
+            assert_eq!(Place::of(path), Place::Unknown, "{path}");
+        }
     }
 }

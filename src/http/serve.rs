@@ -1,29 +1,30 @@
-//! The accept loop: connections, their limits, and the graceful end.
+//! The accept loop: how many connections, and the graceful end.
 
-use std::{convert::Infallible, future::Future, sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
-use hyper::service::service_fn;
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto, graceful::GracefulShutdown},
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, watch},
+    task::JoinSet,
 };
-use tokio::{net::TcpListener, sync::Semaphore};
 
-use super::router::{App, route};
+use super::{
+    app::App,
+    connection::{drive, protocol},
+};
 
 /// Time between two foldings of the recorded samples.
 const UPKEEP: Duration = Duration::from_secs(5);
+/// Wait after a connection could not be accepted.
+const BREATH: Duration = Duration::from_millis(50);
 
-/// Serves `app` on `listener` until `shutdown` is ready, then lets open requests finish within the configured bound.
-/// Returns whether all of them did.
+/// Serves `app` on `listener` until `shutdown` is ready, then lets open requests finish within the configured bound and
+/// cuts off the rest. Returns whether none had to be.
 pub async fn serve(listener: TcpListener, app: Arc<App>, shutdown: impl Future<Output = ()>) -> bool {
-    let config = &app.config;
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    let header_timeout = Duration::from_millis(config.header_timeout_ms);
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(header_timeout).keep_alive(true);
-    builder.http2().timer(TokioTimer::new()).keep_alive_interval(header_timeout).max_concurrent_streams(256);
-    let graceful = GracefulShutdown::new();
-    let places = Arc::new(Semaphore::new(config.max_connections));
+    let protocol = protocol(&app.config);
+    let places = Arc::new(Semaphore::new(app.config.max_connections));
+    let (stop, stopped) = watch::channel(());
+    let mut connections = JoinSet::new();
     let mut upkeep = tokio::time::interval(UPKEEP);
     tokio::pin!(shutdown);
     loop {
@@ -37,6 +38,7 @@ pub async fn serve(listener: TcpListener, app: Arc<App>, shutdown: impl Future<O
                 app.handle.metrics().upkeep();
                 continue;
             }
+            Some(_) = connections.join_next() => continue,
             accepted = accept => accepted,
         };
         let socket = match accepted {
@@ -44,26 +46,22 @@ pub async fn serve(listener: TcpListener, app: Arc<App>, shutdown: impl Future<O
             Err(error) => {
                 // Most often too many open files: others may close soon.
                 tracing::warn!(%error, "a connection could not be accepted");
-                tokio::time::sleep(Duration::from_millis(50)).await;
+                tokio::time::sleep(BREATH).await;
                 continue;
             }
         };
         // Small answers must not wait for the client's acknowledgement.
         let _ = socket.set_nodelay(true);
-        let app = app.clone();
-        let service = service_fn(move |request| {
-            let app = app.clone();
-            async move { Ok::<_, Infallible>(route(&app, request).await) }
-        });
-        let connection = builder.serve_connection(TokioIo::new(socket), service).into_owned();
-        let connection = graceful.watch(connection);
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "a connection ended with an error");
-            }
+        let connection = drive(protocol.clone(), socket, app.clone(), stopped.clone());
+        connections.spawn(async move {
+            connection.await;
             drop(place);
         });
     }
     drop(listener);
-    tokio::time::timeout(Duration::from_millis(config.shutdown_timeout_ms), graceful.shutdown()).await.is_ok()
+    app.drain();
+    let _ = stop.send(());
+    let bound = Duration::from_millis(app.config.shutdown_timeout_ms);
+    let all = async { while connections.join_next().await.is_some() {} };
+    tokio::time::timeout(bound, all).await.is_ok()
 }

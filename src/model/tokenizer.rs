@@ -4,7 +4,8 @@
 
 use std::path::Path;
 
-use tokenizers::{Encoding, Tokenizer};
+use serde::Deserialize;
+use tokenizers::pipeline::{EncodeOptions, Override, PipelineToken, PipelineTokenizer};
 
 use crate::error::StartError;
 
@@ -27,12 +28,13 @@ struct PairTemplate {
     middle: Vec<u32>,
     suffix: Vec<u32>,
     /// Token type of everything up to the first text, of the middle, and from the second text on.
-    types: [u32; 3],
+    types: [i64; 3],
 }
 
 /// Encodes premises and hypotheses for one model.
 pub struct PairTokenizer {
-    tokenizer: Tokenizer,
+    tokenizer: PipelineTokenizer,
+    options: EncodeOptions,
     template: PairTemplate,
     /// Special ids, sorted; they must never come out of a user's text.
     special: Vec<u32>,
@@ -47,23 +49,24 @@ impl PairTokenizer {
     /// [`StartError::Model`] if the file is unreadable, or makes no pairs.
     pub fn read(path: &Path, max_length: usize) -> Result<Self, StartError> {
         let fail = |reason: String| StartError::Model { path: path.to_owned(), reason };
-        let tokenizer = Tokenizer::from_file(path).map_err(|e| fail(format!("it is no usable tokenizer: {e}")))?;
-        Self::new(tokenizer, max_length).map_err(fail)
+        let unusable = |e: &dyn std::fmt::Display| fail(format!("it is no usable tokenizer: {e}"));
+        let text = std::fs::read_to_string(path).map_err(|e| unusable(&e))?;
+        let vocabulary: Vocabulary = serde_json::from_str(&text).map_err(|e| unusable(&e))?;
+        let canonical = tokenizers::canonicalize_str(&text).map_err(|e| unusable(&e))?;
+        let tokenizer = tokenizers::from_json(&canonical).map_err(|e| unusable(&e))?;
+        Self::new(tokenizer, &vocabulary, max_length).map_err(fail)
     }
 
-    fn new(mut tokenizer: Tokenizer, max_length: usize) -> Result<Self, String> {
-        // Files often carry the training set-up's truncation and padding; both are ours to do.
-        tokenizer.with_truncation(None).map_err(|e| e.to_string())?;
-        tokenizer.with_padding(None);
-        let mut special: Vec<u32> =
-            tokenizer.get_added_tokens_decoder().into_iter().filter(|(_, t)| t.special).map(|(id, _)| id).collect();
+    fn new(tokenizer: PipelineTokenizer, vocabulary: &Vocabulary, max_length: usize) -> Result<Self, String> {
+        let mut special: Vec<u32> = vocabulary.added_tokens.iter().filter(|t| t.special).map(|t| t.id).collect();
         special.sort_unstable();
         let template = PairTemplate::probe(&tokenizer)?;
-        let unknown = ["[UNK]", "<unk>", "<|unk|>"].iter().find_map(|t| tokenizer.token_to_id(t)).unwrap_or_default();
-        // With this the library splits "[SEP]" in a text as any other word; vocabularies that hold it as an ordinary
-        // piece still emit its id, which `encode` replaces.
-        tokenizer.set_encode_special_tokens(true);
-        let tokenizer = Self { tokenizer, template, special, unknown, max_length };
+        // With `encode_special_tokens` the library splits "[SEP]" in a text as any other word; vocabularies that hold
+        // it as an ordinary piece still emit its id, which `encode` replaces. Files often carry the training set-up's
+        // truncation and padding; both are ours to do.
+        let options = EncodeOptions { encode_special_tokens: true, ..options(false) };
+        let unknown = vocabulary.unknown();
+        let tokenizer = Self { tokenizer, options, template, special, unknown, max_length };
         if tokenizer.room(0) == 0 {
             return Err(format!("model.max_length = {max_length} leaves no room for any text"));
         }
@@ -73,14 +76,15 @@ impl PairTokenizer {
     /// Ids of `text` without special tokens. An id that means a special token is replaced by "unknown", so that no
     /// text can end its part of the pair.
     fn encode(&self, text: &str) -> Vec<u32> {
-        let encoding = self.tokenizer.encode_fast(text, false);
-        let mut ids = encoding.map(|e| e.get_ids().to_vec()).unwrap_or_else(|_| vec![self.unknown]);
-        for id in &mut ids {
-            if self.special.binary_search(id).is_ok() {
-                *id = self.unknown;
-            }
+        let mut tokens = Vec::with_capacity(text.len() / 3);
+        if self.tokenizer.encode_into(text, &self.options, &mut tokens).is_err() {
+            return vec![self.unknown];
         }
-        ids
+        let checked = |token: PipelineToken| match u32::from(token) {
+            id if self.special.binary_search(&id).is_ok() => self.unknown,
+            id => id,
+        };
+        tokens.into_iter().map(checked).collect()
     }
 
     /// Tokens left for a log beside a hypothesis of `hypothesis` tokens.
@@ -147,11 +151,53 @@ impl PairTokenizer {
         if let Some(types) = types {
             let first = t.prefix.len() + log.len();
             let second = first + t.middle.len();
-            types[..first].fill(i64::from(t.types[0]));
-            types[first..second].fill(i64::from(t.types[1]));
-            types[second..at].fill(i64::from(t.types[2]));
+            types[..first].fill(t.types[0]);
+            types[first..second].fill(t.types[1]);
+            types[second..at].fill(t.types[2]);
         }
         at
+    }
+}
+
+/// The parts of `tokenizer.json` that name special and unknown tokens.
+#[derive(Deserialize)]
+struct Vocabulary {
+    #[serde(default)]
+    added_tokens: Vec<AddedToken>,
+    model: ModelPart,
+}
+
+#[derive(Deserialize)]
+struct AddedToken {
+    id: u32,
+    content: String,
+    #[serde(default)]
+    special: bool,
+}
+
+#[derive(Deserialize)]
+struct ModelPart {
+    #[serde(default)]
+    unk_id: Option<u32>,
+    #[serde(default)]
+    unk_token: Option<String>,
+}
+
+impl Vocabulary {
+    fn unknown(&self) -> u32 {
+        let token = self.model.unk_token.as_deref();
+        let added = || self.added_tokens.iter().find(|t| token == Some(&t.content)).map(|t| t.id);
+        let usual = || self.added_tokens.iter().find(|t| matches!(&*t.content, "[UNK]" | "<unk>")).map(|t| t.id);
+        self.model.unk_id.or_else(added).or_else(usual).unwrap_or_default()
+    }
+}
+
+fn options(add_special_tokens: bool) -> EncodeOptions {
+    EncodeOptions {
+        add_special_tokens,
+        encode_special_tokens: false,
+        padding: Override::Off,
+        truncation: Override::Off,
     }
 }
 
@@ -161,25 +207,31 @@ impl PairTemplate {
     }
 
     /// Reads the template off a pair encoded by the library itself.
-    fn probe(tokenizer: &Tokenizer) -> Result<Self, String> {
+    fn probe(tokenizer: &PipelineTokenizer) -> Result<Self, String> {
         let (first, second) = ("error", "this example is normal");
-        let plain = |text| tokenizer.encode(text, false).map_err(|e| e.to_string());
+        let plain = |text: &str| {
+            let mut tokens = Vec::new();
+            tokenizer.encode_into(text, &options(false), &mut tokens).map_err(|e| e.to_string())?;
+            Ok::<_, String>(tokens)
+        };
         let (a, b) = (plain(first)?, plain(second)?);
-        let pair: Encoding = tokenizer.encode((first, second), true).map_err(|e| e.to_string())?;
-        let ids = pair.get_ids();
-        let find = |part: &[u32], from: usize| {
+        let mut pairs = tokenizer.encode((first, second), &options(true)).wait().map_err(|e| e.to_string())?;
+        let pair = pairs.pop().ok_or("it encodes no pair")?;
+        let ids = pair.ids();
+        let find = |part: &[PipelineToken], from: usize| {
             (from..=ids.len().saturating_sub(part.len())).find(|at| ids[*at..].starts_with(part) && !part.is_empty())
         };
-        let at_a = find(a.get_ids(), 0).ok_or("its pair template does not hold the first text")?;
+        let at_a = find(&a, 0).ok_or("its pair template does not hold the first text")?;
         let end_a = at_a + a.len();
-        let at_b = find(b.get_ids(), end_a).ok_or("its pair template does not hold the second text")?;
+        let at_b = find(&b, end_a).ok_or("its pair template does not hold the second text")?;
         let end_b = at_b + b.len();
-        let types = pair.get_type_ids();
+        let ids = |range: std::ops::Range<usize>| ids[range].iter().map(|id| u32::from(*id)).collect();
+        let type_at = |at: usize| pair.type_ids().map_or(0, |types| i64::from(types[at]));
         Ok(Self {
-            prefix: ids[..at_a].to_vec(),
-            middle: ids[end_a..at_b].to_vec(),
-            suffix: ids[end_b..].to_vec(),
-            types: [types[at_a], types[at_b - 1], types[at_b]],
+            prefix: ids(0..at_a),
+            middle: ids(end_a..at_b),
+            suffix: ids(end_b..pair.len()),
+            types: [type_at(at_a), type_at(at_b - 1), type_at(at_b)],
         })
     }
 }

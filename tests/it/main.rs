@@ -1,6 +1,7 @@
 //! The integration tests, one binary.
 
-#![allow(clippy::unwrap_used, reason = "a helper that fails fails the test that called it")]
-
+mod cli;
+mod engine;
 mod hub;
+mod parity;
 mod tidy;

@@ -1,0 +1,249 @@
+//! `POST /api/v1/analyze/batch`: many logs in one call, each answered or refused on its own.
+
+use std::{borrow::Cow, sync::Arc};
+
+use hyper::{Request, Response, StatusCode, body::Incoming};
+use serde::{Serialize, Serializer};
+use serde_json::value::RawValue;
+use tokio::task::JoinSet;
+use utoipa::ToSchema;
+
+use super::{
+    answer::{Body, json_answer, refused, unprocessable},
+    app::App,
+    body,
+    fields::{self, Fields},
+    openapi::Refusals,
+    problem::Problem,
+};
+use crate::{
+    classify::{Task, verdict},
+    config::Server,
+    engine::{Class, Classified, Handle},
+    error::RequestError,
+};
+
+/// Logs of one call that are in the engine at once: enough for full batches on several devices.
+const IN_FLIGHT: usize = 256;
+/// Labels in a body that are looked at; how many are allowed is for the engine to say.
+const MAX_LABELS: usize = 1024;
+
+/// Many logs to score, and with what.
+#[derive(Debug, ToSchema)]
+#[schema(example = json!({
+    "logs": ["ERROR: Database connection timeout after 30s", "user 42 logged in from 10.0.0.7"], "threshold": 0.5
+}))]
+pub struct BatchRequest<'a> {
+    /// The log messages. An entry that is no string, or blank, gets an error of its own.
+    #[schema(value_type = Vec<String>)]
+    logs: Vec<&'a RawValue>,
+    /// Score from which a log is an anomaly, 0 to 1; `null` or absent takes the configured one.
+    #[schema(minimum = 0, maximum = 1)]
+    threshold: Option<f32>,
+    /// Candidate labels instead of the configured ones.
+    labels: Option<Vec<String>>,
+    /// Which label counts as the anomaly: by default the configured one, or the first if it is not among `labels`.
+    anomaly_label: Option<String>,
+    /// The hypothesis, with `{}` for the label.
+    hypothesis_template: Option<String>,
+    /// Score each label on its own instead of against the others.
+    multi_label: Option<bool>,
+}
+
+impl<'a> BatchRequest<'a> {
+    fn read(
+        text: &'a str,
+        plain: bool,
+        config: &Server,
+        spare: &'a mut Option<String>,
+    ) -> Result<Self, Vec<Problem<'a>>> {
+        const NAMES: [&str; 6] =
+            ["logs", "threshold", "labels", "anomaly_label", "hypothesis_template", "multi_label"];
+        let mut fields = Fields::read(text, plain, NAMES, spare).map_err(|p| vec![p])?;
+        let logs = fields.list(0, config.max_batch_logs);
+        let threshold = fields.optional_share(1);
+        let labels = fields.optional_texts(2, MAX_LABELS);
+        let anomaly_label = fields.optional_text(3);
+        let hypothesis_template = fields.optional_text(4);
+        let multi_label = fields.optional_flag(5);
+        fields.finish()?;
+        let logs = logs.expect("it is there, or it is a problem");
+        Ok(Self { logs, threshold, labels, anomaly_label, hypothesis_template, multi_label })
+    }
+}
+
+/// One entry a log, in order.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(example = json!({
+    "results": [
+        { "label": "anomaly", "confidence": 0.97, "is_anomaly": true,
+          "scores": { "anomaly": 0.97, "normal": 0.03 }, "truncated": false },
+        { "error": { "type": "string_type", "msg": "Input should be a valid string" } }
+    ],
+    "threshold": 0.5
+}))]
+pub struct BatchResponse<'a> {
+    /// One entry a log, in the order of the logs.
+    results: Vec<BatchResult<'a>>,
+    /// The threshold that was used.
+    threshold: f32,
+}
+
+/// What became of one log.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum BatchResult<'a> {
+    /// It was scored.
+    Verdict(BatchVerdict<'a>),
+    /// It was not.
+    Refusal(BatchRefusal),
+}
+
+/// The verdict for one log of a call.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct BatchVerdict<'a> {
+    /// The label of the verdict.
+    #[schema(value_type = String)]
+    label: &'a str,
+    /// The score of that label, 0 to 1.
+    confidence: f32,
+    /// Whether the log is an anomaly at the threshold.
+    is_anomaly: bool,
+    /// The score of every label.
+    #[schema(value_type = std::collections::HashMap<String, f32>)]
+    scores: Scores<'a>,
+    /// Whether the log was longer than the model reads, and cut.
+    truncated: bool,
+}
+
+/// Why one log of a call was not scored.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct BatchRefusal {
+    /// The reason.
+    error: ItemError,
+}
+
+/// The reason why one log was not scored.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct ItemError {
+    /// The reason for programs: a rule's name such as `string_type`, or `overloaded`, `deadline_exceeded`,
+    /// `unavailable`, `inference_failed`.
+    #[schema(value_type = String)]
+    r#type: &'static str,
+    /// The reason for people.
+    #[schema(value_type = String)]
+    msg: Cow<'static, str>,
+}
+
+/// Labels with their scores, in the order of the labels.
+#[derive(Debug)]
+struct Scores<'a> {
+    labels: &'a [String],
+    scores: &'a [f32],
+}
+
+impl Serialize for Scores<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.labels.iter().zip(self.scores))
+    }
+}
+
+/// Score many log messages
+///
+/// One entry a log, in order; a log that cannot be scored has its own error and its neighbours are served. The call
+/// itself fails only for what is wrong with all of it.
+#[utoipa::path(
+    post, path = "/api/v1/analyze/batch", tag = "analysis", operation_id = "analyze_batch",
+    request_body = BatchRequest, security((), ("bearer" = [])),
+    responses((status = 200, description = "One entry a log", body = BatchResponse), Refusals)
+)]
+pub async fn analyze_batch(app: &App, request: Request<Incoming>) -> Response<Body> {
+    let media_type = body::media_type(request.headers());
+    let bytes = match body::read(request, &app.config).await {
+        Ok(bytes) => bytes,
+        Err(answer) => return answer,
+    };
+    let (text, plain) = match body::text(media_type.as_deref(), &bytes) {
+        Ok(text) => text,
+        Err(answer) => return answer,
+    };
+    let mut spare = None;
+    let request = match BatchRequest::read(text, plain, &app.config, &mut spare) {
+        Ok(request) => request,
+        Err(problems) => return unprocessable(&problems),
+    };
+    let BatchRequest { logs, threshold, labels, anomaly_label, hypothesis_template, multi_label } = request;
+    let task = match app.handle.task(labels, anomaly_label, hypothesis_template, multi_label) {
+        Ok(task) => task,
+        Err(error) => return refused(&error),
+    };
+    if !app.handle.is_open() {
+        return refused(&RequestError::Draining);
+    }
+    let outcomes = score(&app.handle, &task, &logs).await;
+    let scoring = app.handle.scoring();
+    let threshold = threshold.unwrap_or(scoring.threshold);
+    let results = outcomes.iter().map(|outcome| match outcome {
+        Err(error) => BatchResult::Refusal(BatchRefusal { error: error.clone() }),
+        Ok(classified) => {
+            let verdict = verdict(&classified.scores, &task, threshold, scoring.threshold_rule);
+            app.handle.metrics().verdict(verdict.is_anomaly);
+            BatchResult::Verdict(BatchVerdict {
+                label: &task.labels[verdict.label],
+                confidence: verdict.confidence,
+                is_anomaly: verdict.is_anomaly,
+                scores: Scores { labels: &task.labels, scores: &classified.scores },
+                truncated: classified.truncated,
+            })
+        }
+    });
+    json_answer(StatusCode::OK, &BatchResponse { results: results.collect(), threshold })
+}
+
+/// Scores every log, at most [`IN_FLIGHT`] at once, on all HTTP threads: tokenising a long call on one of them would
+/// hold up other connections. Dropping the future takes back what is still waiting.
+async fn score(handle: &Handle, task: &Arc<Task>, logs: &[&RawValue]) -> Vec<Result<Classified, ItemError>> {
+    let lost = || Err(ItemError::from(&RequestError::Inference));
+    let mut outcomes: Vec<_> = logs.iter().map(|_| lost()).collect();
+    let mut running = JoinSet::new();
+    for (index, raw) in logs.iter().enumerate() {
+        let log = match fields::text(raw) {
+            Ok(log) => log.into_owned(),
+            Err(rule) => {
+                outcomes[index] = Err(ItemError { r#type: rule.name(), msg: rule.message() });
+                continue;
+            }
+        };
+        if running.len() >= IN_FLIGHT {
+            settle(&mut outcomes, running.join_next().await);
+        }
+        let (handle, task) = (handle.clone(), task.clone());
+        running.spawn(async move { (index, handle.classify(&log, &task, Class::Bulk).await) });
+    }
+    while let Some(joined) = running.join_next().await {
+        settle(&mut outcomes, Some(joined));
+    }
+    outcomes
+}
+
+type Joined = Result<(usize, Result<Classified, RequestError>), tokio::task::JoinError>;
+
+/// Puts an outcome in its place. A task that panicked leaves its place as it is: failed.
+fn settle(outcomes: &mut [Result<Classified, ItemError>], joined: Option<Joined>) {
+    if let Some(Ok((index, result))) = joined {
+        outcomes[index] = result.map_err(|error| ItemError::from(&error));
+    }
+}
+
+impl From<&RequestError> for ItemError {
+    fn from(error: &RequestError) -> Self {
+        let r#type = match error {
+            RequestError::Overloaded { .. } => "overloaded",
+            RequestError::Draining | RequestError::Unavailable => "unavailable",
+            RequestError::DeadlineExceeded => "deadline_exceeded",
+            RequestError::Inference => "inference_failed",
+            RequestError::Invalid { .. } => "value_error",
+        };
+        Self { r#type, msg: error.to_string().into() }
+    }
+}

@@ -1,0 +1,126 @@
+//! One request and its answer: everything that holds for all routes.
+//!
+//! Counts it whatever happens to it, names it, survives a panic, adds the headers that every answer carries.
+
+use std::{
+    future::{Future, poll_fn},
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
+    task::Poll,
+    time::Instant,
+};
+
+use http_body_util::Full;
+use hyper::{
+    Method, Request, Response, Version,
+    body::{Body as _, Incoming},
+    header::{CONNECTION, CONTENT_LENGTH, HeaderValue, ORIGIN},
+};
+
+use super::{
+    answer::{Body, server_error},
+    app::App,
+    request_id,
+    router::{Place, route},
+};
+use crate::metrics::Metrics;
+
+/// Status under which a request is counted whose client left before the answer.
+const CLIENT_CLOSED_REQUEST: u16 = 499;
+
+/// Answers `request`.
+pub async fn exchange(app: &App, request: Request<Incoming>) -> Response<Body> {
+    let place = Place::of(request.uri().path());
+    let count = Count::new(app.handle.metrics(), place.pattern());
+    let id = app.ids.of(request.headers());
+    let origin = request.headers().get(ORIGIN).cloned();
+    let (is_head, version) = (request.method() == Method::HEAD, request.version());
+
+    let mut answer = caught(route(app, place, request)).await.unwrap_or_else(|Panicked| {
+        tracing::error!(route = place.pattern(), request_id = ?id, "a handler panicked");
+        server_error()
+    });
+
+    let status = answer.status();
+    tracing::debug!(route = place.pattern(), status = status.as_u16(), request_id = ?id, "answered");
+    let body_bytes = answer.body().size_hint().lower();
+    let headers = answer.headers_mut();
+    headers.insert(request_id::HEADER, id);
+    app.cors.apply(origin.as_ref(), headers);
+    if app.is_draining() && version < Version::HTTP_2 {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    if is_head {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(body_bytes));
+        *answer.body_mut() = Full::default();
+    }
+    count.answered(status.as_u16());
+    answer
+}
+
+/// Counts a request exactly once: with its status, or as closed by the client when it is dropped before.
+struct Count<'a> {
+    metrics: &'a Metrics,
+    pattern: &'static str,
+    started: Instant,
+    status: u16,
+}
+
+impl<'a> Count<'a> {
+    fn new(metrics: &'a Metrics, pattern: &'static str) -> Self {
+        metrics.in_flight.increment(1.0);
+        Self { metrics, pattern, started: Instant::now(), status: CLIENT_CLOSED_REQUEST }
+    }
+
+    fn answered(mut self, status: u16) {
+        self.status = status;
+    }
+}
+
+impl Drop for Count<'_> {
+    fn drop(&mut self) {
+        self.metrics.in_flight.decrement(1.0);
+        self.metrics.http_request(self.pattern, self.status, self.started.elapsed());
+    }
+}
+
+/// A handler panicked; the panic hook has told where.
+#[derive(Debug, PartialEq, Eq)]
+struct Panicked;
+
+/// Runs `future`, making a panic in it an error. It is not polled again after one.
+async fn caught<T>(future: impl Future<Output = T>) -> Result<T, Panicked> {
+    let mut future = pin!(future);
+    poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
+        Ok(Poll::Pending) => Poll::Pending,
+        Ok(Poll::Ready(value)) => Poll::Ready(Ok(value)),
+        Err(_) => Poll::Ready(Err(Panicked)),
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_an_error_and_a_value_is_kept() {
+        assert_eq!(caught(async { 3 }).await, Ok(3));
+        let late = async {
+            tokio::task::yield_now().await;
+            panic!("this test panics on purpose")
+        };
+        assert_eq!(caught::<u8>(late).await, Err(Panicked));
+    }
+
+    #[test]
+    fn every_request_is_counted_once_even_when_it_is_dropped() {
+        let metrics = Metrics::new().unwrap();
+        Count::new(&metrics, "/x").answered(200);
+        drop(Count::new(&metrics, "/x"));
+        let text = metrics.render();
+        assert!(text.contains(r#"oddlog_http_requests_total{route="/x",status="200"} 1"#), "{text}");
+        assert!(text.contains(r#"oddlog_http_requests_total{route="/x",status="499"} 1"#), "{text}");
+        assert!(text.contains("oddlog_http_requests_in_flight 0"), "{text}");
+    }
+}
