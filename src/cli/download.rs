@@ -82,13 +82,13 @@ fn sentence(progress: &Progress<'_>) -> String {
         Progress::Bytes { file, done, total } => format!("{file}: {} of {}", human(*done), human(*total)),
         Progress::Verifying { file } => format!("verifying {file}"),
         Progress::Retry { what, reason, wait } => {
-            format!("{what}: {reason}; trying again in {:.1} s", wait.as_secs_f64())
+            format!("{what}: {}; trying again in {:.1} s", reason.brief(), wait.as_secs_f64())
         }
         Progress::LockHeld { file, lock } => {
             format!("{file}: waiting for another process that downloads it ({})", lock.display())
         }
         Progress::Damaged { file } => format!("{file}: the copy in the cache was damaged and has been removed"),
-        Progress::CacheUsed { reason } => format!("using the copy in the cache: {reason}"),
+        Progress::CacheUsed { reason } => format!("using the copy in the cache: {}", reason.brief()),
     }
 }
 

@@ -3,7 +3,7 @@
 //! Redirects are followed here and not by the HTTP library, because the access token must reach the hub's own origin
 //! and no other. It does not know the cache.
 
-use std::path::Path;
+use std::{io, path::Path};
 
 use ureq::{
     Agent, Body,
@@ -129,23 +129,21 @@ impl<'h> Client<'h> {
 
 /// Network trouble may pass; a certificate or an address that is wrong stays wrong.
 fn fault_of(host: &str, error: ureq::Error) -> Fault {
+    use ureq::Error;
+    let host = host.to_owned();
     let reason = match &error {
-        ureq::Error::HostNotFound => "its name is not known".to_owned(),
-        ureq::Error::Timeout(kind) => format!("no answer in time ({kind})"),
-        ureq::Error::Io(e) => e.to_string(),
+        Error::HostNotFound => "its name is not known".to_owned(),
+        Error::Timeout(phase) => format!("no answer in time ({phase})"),
+        Error::Io(e) => e.to_string(),
         other => other.to_string(),
     };
-    let error_is_final = match &error {
-        ureq::Error::Rustls(_)
-        | ureq::Error::Tls(_)
-        | ureq::Error::Pem(_)
-        | ureq::Error::BadUri(_)
-        | ureq::Error::Http(_) => true,
-        ureq::Error::Io(e) => e.kind() == std::io::ErrorKind::InvalidData,
-        _ => false,
-    };
-    let unreachable = HubError::Unreachable { host: host.to_owned(), reason };
-    if error_is_final { Fault::Fatal(unreachable) } else { Fault::transient(unreachable) }
+    match error {
+        Error::Rustls(_) | Error::Tls(_) | Error::Pem(_) => Fault::Fatal(HubError::Untrusted { host, reason }),
+        // What the handshake finds wrong comes as an error of this kind.
+        Error::Io(e) if e.kind() == io::ErrorKind::InvalidData => Fault::Fatal(HubError::Untrusted { host, reason }),
+        Error::BadUri(_) | Error::Http(_) => Fault::Fatal(HubError::Unreachable { host, reason }),
+        _ => Fault::transient(HubError::Unreachable { host, reason }),
+    }
 }
 
 fn read_certificates(path: &Path) -> Result<RootCerts, HubError> {

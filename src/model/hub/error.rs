@@ -29,6 +29,11 @@ pub enum HubError {
     #[error("cannot reach {host}: {reason} (check the network and the proxy settings; HF_ENDPOINT names another hub)")]
     Unreachable { host: String, reason: String },
 
+    #[error(
+        "cannot trust {host}: {reason} (SSL_CERT_FILE names the certificate authorities, such as that of a proxy that reads along)"
+    )]
+    Untrusted { host: String, reason: String },
+
     #[error("{host} answered {status}, again and again: try later")]
     Busy { host: String, status: u16 },
 
@@ -96,11 +101,25 @@ impl HubError {
         Self::Io { path: path.to_owned(), source }
     }
 
+    /// What happened, without what to do about it: for an attempt that will be repeated.
+    pub fn brief(&self) -> String {
+        match self {
+            Self::Unreachable { host, reason } => format!("cannot reach {host}: {reason}"),
+            Self::Busy { host, status } => format!("{host} answered {status}"),
+            Self::Refused { host, status } => format!("{host} refused the download with status {status}"),
+            Self::BrokenOff { host, done, size, reason, .. } => {
+                format!("the connection to {host} broke off at {} of {}: {reason}", human(*done), human(*size))
+            }
+            other => other.to_string(),
+        }
+    }
+
     /// Whether no answer came from the hub itself, so that asking later, or elsewhere, may bring one.
     pub fn is_outage(&self) -> bool {
         matches!(
             self,
             Self::Unreachable { .. }
+                | Self::Untrusted { .. }
                 | Self::Busy { .. }
                 | Self::Refused { .. }
                 | Self::NotAHub { .. }

@@ -83,6 +83,17 @@ fn errors_are_told_in_one_line_with_exit_code_2() {
 }
 
 #[test]
+fn a_repetition_is_told_briefly() {
+    let scene = Scene::new();
+    let now = vec![("Retry-After", "0".to_owned())];
+    scene.hub.trap("GET", "/api/", 1, Fault::Reply { status: 503, headers: now, body: "<html>busy</html>" });
+    let output = run(&scene, &[REPO]);
+    assert_eq!(output.status.code(), Some(0));
+    let first = text(&output.stderr).lines().next();
+    assert_eq!(first, Some("oddlog: owner/name: 127.0.0.1 answered 503; trying again in 0.0 s"));
+}
+
+#[test]
 fn the_environment_gives_the_token_and_the_switch_to_stay_offline() {
     let scene = Scene::new();
     let output = command(&scene, &[REPO]).env("HF_TOKEN", "hf_env").output().unwrap();
