@@ -10,6 +10,7 @@ mod http_limits;
 mod http_ops;
 mod http_v1;
 mod hub;
+mod load;
 mod parity;
 mod quality;
 mod readme;

@@ -148,12 +148,15 @@ fn logits(
 fn the_shipped_model_gives_a_log_the_same_bits_in_any_company() {
     let model = shipped("model.onnx");
     let mut device = onnx_device(&model, 8192);
-    let lines = lines();
+    // A long line would pad its whole group to its length: two of them are enough.
+    let (short, long): (Vec<_>, Vec<_>) = lines().into_iter().partition(|line| line.len() < 200);
+    let lines: Vec<String> = short.into_iter().step_by(2).chain(long.into_iter().take(2)).collect();
+    assert!(lines.len() > 80);
     let order: Vec<usize> = (0..lines.len()).map(|i| i * 83 % lines.len()).collect();
     let alone: Vec<&[usize]> = order.chunks(1).collect();
     let expected = logits(&mut device, &model, &alone, &lines, 0);
     assert!(expected.iter().all(|bits| bits.len() == 4));
-    for (size, extra) in [(1, 16), (1, 48), (2, 0), (3, 0), (5, 32), (8, 0), (17, 16)] {
+    for (size, extra) in [(1, 16), (2, 0), (3, 32), (8, 0), (17, 16)] {
         let groups: Vec<&[usize]> = order.chunks(size).collect();
         let got = logits(&mut device, &model, &groups, &lines, extra);
         let other = (0..lines.len()).find(|i| got[*i] != expected[*i]);
