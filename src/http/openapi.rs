@@ -10,7 +10,9 @@ use utoipa::{
 
 use super::{
     answer::{ErrorDetail, ValidationErrors},
-    batch, docs, ops, v1,
+    batch, docs, ops,
+    problem::{Problem, Step},
+    v1,
 };
 
 /// The document as JSON.
@@ -37,6 +39,7 @@ pub static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| {
         (name = "operations", description = "Running the server"),
         (name = "documentation", description = "This document and its pages")
     ),
+    components(schemas(Problem, Step)),
     modifiers(&Bearer)
 )]
 struct Document;

@@ -32,7 +32,7 @@ enum Endpoint {
 /// A path and what answers there.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Route {
-    /// The path; a last `{file}` stands for one segment.
+    /// The path; a last `:file` stands for one segment.
     pub pattern: &'static str,
     endpoint: Endpoint,
 }
@@ -58,9 +58,9 @@ const ROUTES: &[Route] = &[
     Route { pattern: "/metrics", endpoint: Endpoint::Metrics },
     Route { pattern: "/openapi.json", endpoint: Endpoint::OpenApi },
     Route { pattern: "/docs", endpoint: Endpoint::Swagger },
-    Route { pattern: "/docs/{file}", endpoint: Endpoint::SwaggerFile },
+    Route { pattern: "/docs/:file", endpoint: Endpoint::SwaggerFile },
     Route { pattern: "/redoc", endpoint: Endpoint::Redoc },
-    Route { pattern: "/redoc/{file}", endpoint: Endpoint::RedocFile },
+    Route { pattern: "/redoc/:file", endpoint: Endpoint::RedocFile },
 ];
 
 impl Place {
@@ -87,7 +87,7 @@ impl Place {
 
 impl Route {
     fn matches(&self, path: &str) -> bool {
-        match self.pattern.strip_suffix("{file}") {
+        match self.pattern.strip_suffix(":file") {
             None => self.pattern == path,
             Some(folder) => path.strip_prefix(folder).is_some_and(|file| !file.is_empty() && !file.contains('/')),
         }
@@ -164,7 +164,7 @@ mod tests {
     #[test]
     fn places() {
         for route in ROUTES {
-            let path = route.pattern.replace("{file}", "x.js");
+            let path = route.pattern.replace(":file", "x.js");
             assert!(matches!(Place::of(&path), Place::Route(found) if found.pattern == route.pattern), "{path}");
         }
         for (path, canonical) in [
@@ -175,7 +175,7 @@ mod tests {
         ] {
             assert!(matches!(Place::of(path), Place::Redirect(route) if route.pattern == canonical), "{path}");
         }
-        for path in ["/", "", "*", "/docs/a/b", "/api/v1//", "//evil.example/", "/API/V1/analyze", "/docs/{file}/"] {
+        for path in ["/", "", "*", "/docs/a/b", "/api/v1//", "//evil.example/", "/API/V1/analyze", "/docs/:file/"] {
             assert_eq!(Place::of(path), Place::Unknown, "{path}");
         }
     }

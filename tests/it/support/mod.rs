@@ -4,7 +4,7 @@ pub mod client;
 pub mod server;
 
 pub use client::{Answer, Connection};
-pub use server::{PANIC, POISON, Running, Setup, tiny_model};
+pub use server::{PANIC, POISON, Running, Setup};
 
 use std::time::{Duration, Instant};
 

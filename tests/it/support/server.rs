@@ -140,7 +140,7 @@ impl Running {
                 prometheus_parse::Value::Counter(v) | prometheus_parse::Value::Gauge(v) => v,
                 ref other => panic!("{name} is {other:?}"),
             })
-            .sum()
+            .fold(0.0, |sum, value| sum + value)
     }
 
     /// Ends the engine and leaves the HTTP server running.
