@@ -92,6 +92,22 @@ fn sentence(progress: &Progress<'_>) -> String {
     }
 }
 
+/// The folder of a hub repository with an ONNX model: from the cache if it is complete there, else fetched now.
+///
+/// # Errors
+/// [`StartError::Download`] says why the model cannot be had and what to do.
+pub fn model_folder(repo: &RepoId) -> Result<PathBuf, StartError> {
+    let failed = |e: HubError| StartError::Download(e.to_string());
+    let hub = Hub::from_env(None).map_err(failed)?;
+    if let Some(folder) = hub.cached(repo, Weights::Onnx) {
+        return Ok(folder);
+    }
+    let mut reporter = Reporter::new(false);
+    let outcome = hub.fetch(repo, Weights::Onnx, &mut |progress| reporter.report(&progress));
+    reporter.finish();
+    outcome.map_err(failed)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -119,20 +135,4 @@ mod tests {
             "100 % of 0 bytes (f)"
         );
     }
-}
-
-/// The folder of a hub repository with an ONNX model: from the cache if it is complete there, else fetched now.
-///
-/// # Errors
-/// [`StartError::Download`] says why the model cannot be had and what to do.
-pub fn model_folder(repo: &RepoId) -> Result<PathBuf, StartError> {
-    let failed = |e: HubError| StartError::Download(e.to_string());
-    let hub = Hub::from_env(None).map_err(failed)?;
-    if let Some(folder) = hub.cached(repo, Weights::Onnx) {
-        return Ok(folder);
-    }
-    let mut reporter = Reporter::new(false);
-    let outcome = hub.fetch(repo, Weights::Onnx, &mut |progress| reporter.report(&progress));
-    reporter.finish();
-    outcome.map_err(failed)
 }

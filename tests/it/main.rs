@@ -1,5 +1,8 @@
 //! The integration tests, one binary.
 
+#![allow(clippy::unwrap_used, reason = "a helper that fails fails the test that called it")]
+#![allow(clippy::disallowed_methods, reason = "clients of a test are plain threads")]
+
 mod cli;
 mod engine;
 mod http_access;
