@@ -172,7 +172,7 @@ pub struct Batching {
 impl Default for Batching {
     fn default() -> Self {
         Self {
-            max_batch_tokens: 1024,
+            max_batch_tokens: 512,
             max_batch_rows: 64,
             max_padding: 0.25,
             max_queue_delay_us: 0,

@@ -25,7 +25,7 @@ pub const TELEMETRY_VARIABLE: &str = "ORT_DISABLE_TELEMETRY";
 
 /// Longest padded row after whose run the session gives its scratch memory back: attention's scratch grows with the
 /// square of the length, and the arena would keep its largest size for good.
-const KEEP_ARENA_UP_TO: usize = 128;
+const KEEP_ARENA_UP_TO: usize = 64;
 
 static ENVIRONMENT: OnceLock<Environment> = OnceLock::new();
 
