@@ -125,7 +125,7 @@ def synthetic(r, per_template, avoid):
     return lines
 
 
-def mined(r, file, avoid, warning=MINED_TARGET["warning"], bare_share=0.6):
+def mined(r, file, avoid, warning=MINED_TARGET["warning"], share=1.0, bare_share=0.6):
     """Log statements of public packages, each once: 60 % without a level, so that the words have to carry the verdict."""
     if not file or not os.path.exists(file):
         return []
@@ -134,6 +134,8 @@ def mined(r, file, avoid, warning=MINED_TARGET["warning"], bare_share=0.6):
         if len(row) < 2 or row[0].lower() not in MINED_TARGET:
             continue
         level, raw = row[0].lower(), row[1]
+        if r.random() > share:
+            continue
         message = augment(r, fill_braces(r, raw))
         if avoid.hits(message):
             dropped += 1

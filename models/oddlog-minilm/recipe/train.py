@@ -44,7 +44,8 @@ def arguments():
     p.add_argument("--batch", type=int, default=16, help="lines per step; each is two pairs")
     p.add_argument("--lr", type=float, default=1.5e-4)
     p.add_argument("--warning", type=float, default=0.70)
-    p.add_argument("--topic-share", type=float, default=0.5)
+    p.add_argument("--topic-share", type=float, default=0.5, help="topic contrasts per line, on average")
+    p.add_argument("--mined-share", type=float, default=1.0, help="share of the mined statements this stage sees")
     p.add_argument("--nli-weight", type=float, default=0.3)
     p.add_argument("--vocab-size", type=int, default=12000)
     p.add_argument("--max-len", type=int, default=96)
@@ -125,7 +126,7 @@ def steps_of_epoch(r, lines, ids, a):
     for i, l in enumerate(lines):
         h = topics.verdict_pair(r)
         items.append((i, h[0], h[1], l.target, 1.0))
-        if l.topic and r.random() < a.topic_share:
+        for _ in range(int(a.topic_share + r.random()) if l.topic else 0):
             bad = l.topic in topics.TOPICS and l.topic != "normal" and l.target > 0.5
             right, wrong, t = topics.topic_pair(r, bad, l.topic)
             items.append((i, right, wrong, t, 1.0 if t > 0.9 else 0.0))
@@ -203,7 +204,7 @@ def work(rank, a, rendezvous):
     say = print if rank == 0 else lambda *_, **__: None
     r = random.Random(a.seed)
     avoid = corpus.Avoid(a.avoid)
-    lines = corpus.synthetic(r, a.per_template, avoid) + corpus.mined(r, a.mined, avoid, a.warning)
+    lines = corpus.synthetic(r, a.per_template, avoid) + corpus.mined(r, a.mined, avoid, a.warning, a.mined_share)
     phrases = [t.format(p) for t in topics.TEMPLATES for v in topics.TOPICS.values() for p in v] + [t.format(p) for t in topics.TEMPLATES for pair in topics.PAIRS for p in pair]
     tok, keep = vocab.prune(os.path.join(a.base, "tokenizer.json"), [l.text for l in lines] + phrases * 2, a.vocab_size)
     ids = [e.ids for e in tok.encode_batch([l.text for l in lines], add_special_tokens=False)]
