@@ -107,10 +107,12 @@ def context(r, text):
 CONTEXT_FAMILIES = {"app", "java", "py", "go", "dotnet"}
 
 
-def synthetic(r, per_template, avoid):
+def synthetic(r, per_template, avoid, calm_factor=1.0):
+    """`calm_factor` times as many lines of calm templates, and that again for calm system and cluster lines: most of real life."""
     lines, dropped = [], 0
     for t in templates():
-        for _ in range(per_template):
+        factor = 1.0 if t.bad else calm_factor * (calm_factor if t.family in ("ras", "hpcsys", "kern", "sys") else 1.0)
+        for _ in range(round(per_template * factor)):
             proc = r.choice(t.procs)
             message = augment(r, fill(r, t.text, proc))
             if avoid.hits(message):

@@ -19,6 +19,10 @@ echo "$SHA  $BASE/model.safetensors" | sha256sum -c -
 
 set -- ../../challenge/*.tsv
 [ -n "${AVOID:-}" ] && set -- "$@" "$AVOID"/*.gz
-"$PY" -u train.py --base "$BASE" --avoid "$@" --out "$WORK/fp32"
-"$PY" export.py "$WORK/fp32" "$WORK/int8"
+# Stage one: what is bad and what is calm, from every mined statement. Stage two: choice among topics and the hard cases, rate to zero.
+"$PY" -u train.py --base "$BASE" --avoid "$@" --out "$WORK/stage1" \
+  --per-template 10 --mined-share 0.7 --topic-share 0.5 --calm-share 0.2 --epochs 0.8 --min-lr 0.3
+"$PY" -u train.py --base "$BASE" --avoid "$@" --init "$WORK/stage1" --out "$WORK/fp32" --seed 11 \
+  --per-template 8 --mined-share 0.12 --verdict-share 0.7 --topic-share 1.2 --calm-share 0.3 --lr 1.2e-4 --warmup 30 --min-lr 0.01
+"$PY" export.py --weights "$WORK/fp32" --out "$WORK/int8" --check
 "$PY" evaluate.py "$WORK/int8" --compare "$WORK/fp32" --challenge ../../challenge/challenge.tsv --topics ../../challenge/topics.tsv

@@ -38,12 +38,6 @@ CONTRAST = [t for t in TOPICS if t not in ("normal", "cost")]
 CALM_SUBJECT = {"hwok": "hw", "net": "net", "auth": "auth", "mail": "mail", "queue": "queue", "stor": "stor", "hpc": "hpc_a", "data_ok": "data"}
 
 
-def phrase(r, topic):
-    """A hypothesis of the topic: sentence template and phrasing drawn at random, the served template most often."""
-    t = TEMPLATES[0] if r.random() < 0.5 else r.choice(TEMPLATES)
-    return t.format(r.choice(TOPICS[topic]))
-
-
 def verdict_pair(r, served_share=0.55):
     """(hypothesis of the anomaly, hypothesis of the normal)."""
     if r.random() < served_share:
@@ -53,12 +47,13 @@ def verdict_pair(r, served_share=0.55):
     return t.format(a), t.format(n)
 
 
-def topic_pair(r, bad, topic):
-    """(right hypothesis, wrong hypothesis, target of the contrast)."""
-    if not bad:
-        wrong = r.choice([t for t in CONTRAST if t != CALM_SUBJECT.get(topic)])
-        return phrase(r, "normal"), phrase(r, wrong), 0.95
-    if r.random() < 0.2:
-        return phrase(r, topic), phrase(r, "normal"), 0.97
-    wrong = r.choice([t for t in CONTRAST if t != topic])
-    return phrase(r, topic), phrase(r, wrong), (0.75 if frozenset((topic, wrong)) in NEAR else 0.97)
+def choice(r, bad, topic, size=4):
+    """(hypotheses, target distribution): the right topic first, then wrong ones; a topic that may also be true gets a share."""
+    template = TEMPLATES[0] if r.random() < 0.55 else r.choice(TEMPLATES)
+    right = topic if bad else "normal"
+    pool = [t for t in CONTRAST if t != topic and t != CALM_SUBJECT.get(topic)]
+    wrong = r.sample(pool, size - 1)
+    if bad and r.random() < 0.3:
+        wrong[0] = "normal"
+    weight = [1.0] + [0.2 if bad and frozenset((topic, w)) in NEAR else 0.0 for w in wrong]
+    return [template.format(r.choice(TOPICS[t])) for t in [right] + wrong], [w / sum(weight) for w in weight]

@@ -33,8 +33,9 @@ def arguments():
     p.add_argument("--out", required=True)
     p.add_argument("--mined", default=os.path.join(corpus.HERE, "mined.tsv.gz"))
     p.add_argument("--avoid", nargs="*", default=[], help="evaluation files (.gz logs, .tsv) no training text may share four words with")
-    p.add_argument("--per-template", type=int, default=24)
-    p.add_argument("--epochs", type=float, default=2.0)
+    p.add_argument("--per-template", type=int, default=10)
+    p.add_argument("--calm-factor", type=float, default=1.0, help="how many times more lines a calm template gives")
+    p.add_argument("--epochs", type=float, default=1.0)
     p.add_argument("--minutes", type=float, default=0, help="stop the schedule at this many minutes of training (0: by epochs)")
     p.add_argument("--init", help="folder of an earlier stage: its encoder and head, with this run's vocabulary")
     p.add_argument("--ema", type=float, default=0.97, help="decay of the weight average, which takes a step every SYNC steps")
@@ -44,7 +45,9 @@ def arguments():
     p.add_argument("--batch", type=int, default=16, help="lines per step; each is two pairs")
     p.add_argument("--lr", type=float, default=1.5e-4)
     p.add_argument("--warning", type=float, default=0.70)
-    p.add_argument("--topic-share", type=float, default=0.5, help="topic contrasts per line, on average")
+    p.add_argument("--verdict-share", type=float, default=1.0, help="verdict pairs per template line")
+    p.add_argument("--topic-share", type=float, default=1.0, help="topic choices per bad line, on average")
+    p.add_argument("--calm-share", type=float, default=0.3, help="topic choices per calm line, on average")
     p.add_argument("--mined-share", type=float, default=1.0, help="share of the mined statements this stage sees")
     p.add_argument("--nli-weight", type=float, default=0.3)
     p.add_argument("--vocab-size", type=int, default=12000)
@@ -121,15 +124,16 @@ def scores(model, enc, ids, template, labels):
 
 
 def steps_of_epoch(r, lines, ids, a):
-    """Batches of near length: each item is (line index, right/anomaly hypothesis, other hypothesis, target, nli mask)."""
+    """Batches of near length; each item is (line index, hypotheses, target over them): two for a verdict, four for a choice of topic."""
     items = []
     for i, l in enumerate(lines):
-        h = topics.verdict_pair(r)
-        items.append((i, h[0], h[1], l.target, 1.0))
-        for _ in range(int(a.topic_share + r.random()) if l.topic else 0):
-            bad = l.topic in topics.TOPICS and l.topic != "normal" and l.target > 0.5
-            right, wrong, t = topics.topic_pair(r, bad, l.topic)
-            items.append((i, right, wrong, t, 1.0 if t > 0.9 else 0.0))
+        if not l.topic or r.random() < a.verdict_share:
+            items.append((i, topics.verdict_pair(r), [l.target, 1 - l.target]))
+        if l.topic and 0.1 < l.target < 0.9:
+            continue
+        bad = l.target > 0.5
+        for _ in range(int((a.topic_share if bad else a.calm_share) + r.random()) if l.topic else 0):
+            items.append((i, *topics.choice(r, bad, l.topic)))
     r.shuffle(items)
     out = []
     for s in range(0, len(items), a.batch * 40):
@@ -137,6 +141,26 @@ def steps_of_epoch(r, lines, ids, a):
         out += [chunk[k:k + a.batch] for k in range(0, len(chunk), a.batch)]
     r.shuffle(out)
     return out
+
+
+def loss_of(model, enc, ids, batch, nli_weight):
+    """Cross entropy of the choice among an item's hypotheses (as the server scores it) plus entailment of each pair by itself."""
+    z = entailment(model, enc, [ids[i] for i, h, _ in batch for _ in h], [h for _, hs, _ in batch for h in hs], grad=True)
+    width = max(len(h) for _, h, _ in batch)
+    target = torch.zeros(len(batch), width)
+    at = 0
+    parts, truth, mask = [], [], []
+    for k, (_, h, t) in enumerate(batch):
+        parts.append(F.pad(z[at:at + len(h), 0], (0, width - len(h)), value=-30.0))
+        target[k, :len(h)] = torch.tensor(t)
+        # A topic that may also be true says nothing about entailment by itself; a verdict's target does.
+        truth += t if len(h) == 2 else [float(j == 0) for j in range(len(h))]
+        mask += [1.0] * 2 if len(h) == 2 else [float(j == 0 or t[j] == 0) for j in range(len(h))]
+        at += len(h)
+    logits = torch.stack(parts)
+    choice = -(target * F.log_softmax(logits, dim=1)).sum(1).mean()
+    alone = F.binary_cross_entropy_with_logits(z[:, 0] - z[:, 1], torch.tensor(truth), reduction="none")
+    return choice + nli_weight * (alone * torch.tensor(mask)).mean(), len(z)
 
 
 def validate(model, enc, lines, ids):
@@ -204,7 +228,7 @@ def work(rank, a, rendezvous):
     say = print if rank == 0 else lambda *_, **__: None
     r = random.Random(a.seed)
     avoid = corpus.Avoid(a.avoid)
-    lines = corpus.synthetic(r, a.per_template, avoid) + corpus.mined(r, a.mined, avoid, a.warning, a.mined_share)
+    lines = corpus.synthetic(r, a.per_template, avoid, a.calm_factor) + corpus.mined(r, a.mined, avoid, a.warning, a.mined_share)
     phrases = [t.format(p) for t in topics.TEMPLATES for v in topics.TOPICS.values() for p in v] + [t.format(p) for t in topics.TEMPLATES for pair in topics.PAIRS for p in pair]
     tok, keep = vocab.prune(os.path.join(a.base, "tokenizer.json"), [l.text for l in lines] + phrases * 2, a.vocab_size)
     ids = [e.ids for e in tok.encode_batch([l.text for l in lines], add_special_tokens=False)]
@@ -239,13 +263,8 @@ def work(rank, a, rendezvous):
             lr = a.lr * min(1, (step + 1) / a.warmup) * (a.min_lr + (1 - a.min_lr) * 0.5 * (1 + math.cos(math.pi * progress)))
             for g in opt.param_groups:
                 g["lr"] = lr
-            n = len(batch)
-            target, mask = torch.tensor([b[3] for b in batch]), torch.tensor([b[4] for b in batch])
-            z = entailment(model, enc, [ti[b[0]] for b in batch] * 2, [b[1] for b in batch] + [b[2] for b in batch], grad=True)
-            loss = F.binary_cross_entropy_with_logits(z[:n, 0] - z[n:, 0], target)
-            nli = z[:, 0] - z[:, 1]
-            each = F.binary_cross_entropy_with_logits(nli[:n], target, reduction="none") + F.binary_cross_entropy_with_logits(nli[n:], 1 - target, reduction="none")
-            (loss + a.nli_weight * (each * mask).mean() / 2).backward()
+            loss, n = loss_of(model, enc, ti, batch, a.nli_weight)
+            loss.backward()
             torch.nn.utils.clip_grad_norm_(decay + rest, 1.0)
             opt.step()
             opt.zero_grad(set_to_none=True)
@@ -254,7 +273,7 @@ def work(rank, a, rendezvous):
                 with torch.no_grad():
                     d = min(a.ema, (step + 1) / (step + 20))
                     torch._foreach_lerp_(averaged, decay + rest, 1 - d)
-            step, seen = step + 1, seen + 2 * n * a.workers
+            step, seen = step + 1, seen + n * a.workers
             running = loss.item() if running is None else 0.98 * running + 0.02 * loss.item()
             if step % 20 == 0:
                 say(f"step {step}/{total} {progress:.2f} loss {running:.4f} {seen / (time.time() - t0):.0f} pairs/s {(time.time() - t0) / 60:.1f} min", flush=True)
