@@ -44,6 +44,8 @@ pub struct Server {
     pub max_connections: usize,
     /// Largest request body in bytes; beyond it 413.
     pub max_body_bytes: usize,
+    /// Bytes of large request bodies (over 64 KiB) in memory at once; further ones wait.
+    pub max_buffered_bytes: usize,
     /// Most logs in one batch call.
     pub max_batch_logs: usize,
     /// Time for a request's header, and idle time of a kept-alive connection, in ms.
@@ -78,6 +80,7 @@ impl Default for Server {
             http_threads: 0,
             max_connections: 4096,
             max_body_bytes: 4 << 20,
+            max_buffered_bytes: 256 << 20,
             max_batch_logs: 1024,
             header_timeout_ms: 30_000,
             body_timeout_ms: 30_000,
@@ -263,6 +266,9 @@ impl Config {
         ];
         if let Some((key, _)) = at_least_one.iter().find(|(_, value)| *value == 0) {
             return Err(format!("{key} must be at least 1"));
+        }
+        if self.server.max_buffered_bytes < self.server.max_body_bytes {
+            return Err("server.max_buffered_bytes must be at least server.max_body_bytes".into());
         }
         if b.max_batch_rows < 2 {
             return Err("batching.max_batch_rows must be at least 2: a log has a row for each label".into());

@@ -1,8 +1,13 @@
 //! What every route may use.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
-use super::{auth::Keys, cors::Cors, request_id::RequestIds};
+use tokio::sync::Semaphore;
+
+use super::{auth::Keys, body, cors::Cors, request_id::RequestIds};
 use crate::{config::Server, engine::Handle, error::StartError};
 
 /// The engine's handle and everything that is configured, ready for use.
@@ -17,6 +22,8 @@ pub struct App {
     pub(super) keys: Option<Keys>,
     /// Which pages may read.
     pub(super) cors: Cors,
+    /// Room for large request bodies.
+    pub(super) bodies: Arc<Semaphore>,
     /// Names for requests that bring none.
     pub(super) ids: RequestIds,
     draining: AtomicBool,
@@ -32,6 +39,7 @@ impl App {
             handle,
             keys: Keys::read(&config)?,
             cors: Cors::new(&config.cors_allow_origins)?,
+            bodies: body::room(&config),
             ids: RequestIds::new(),
             draining: AtomicBool::new(false),
             config,

@@ -158,11 +158,11 @@ impl Serialize for Scores<'_> {
 )]
 pub async fn analyze_batch(app: &App, request: Request<Incoming>) -> Response<Body> {
     let media_type = body::media_type(request.headers());
-    let bytes = match body::read(request, &app.config).await {
-        Ok(bytes) => bytes,
+    let received = match body::read(app, request).await {
+        Ok(received) => received,
         Err(answer) => return answer,
     };
-    let (text, plain) = match body::text(media_type.as_deref(), &bytes) {
+    let (text, plain) = match body::text(media_type.as_deref(), &received.bytes) {
         Ok(text) => text,
         Err(answer) => return answer,
     };

@@ -1,6 +1,6 @@
 //! Request bodies under their limits of size and time.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -9,44 +9,99 @@ use hyper::{
     body::{Body as _, Incoming},
     header::{CONTENT_TYPE, EXPECT},
 };
-use tokio::time::timeout;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
 
-use super::answer::{Body, detail};
-use crate::config::Server;
+use super::{
+    answer::{Body, detail, refused},
+    app::App,
+};
+use crate::{config::Server, error::RequestError};
+
+const UNREADABLE: &str = "There was an error parsing the body";
 
 /// A body that is too large is read on up to so many times the limit, unseen, so that a client which writes all before
 /// it reads gets its answer instead of a broken connection.
 const DRAINED_LIMITS: usize = 8;
+/// Bodies up to this length take no room: what all connections may send of them together is bounded by their number.
+const SMALL_BYTES: usize = 64 << 10;
+/// Unit in which room is given.
+const ROOM_UNIT: usize = 1 << 10;
+
+/// A whole body, and the room that it takes in memory until it is dropped.
+#[derive(Debug)]
+pub struct Received {
+    /// The body.
+    pub bytes: Bytes,
+    _room: Option<OwnedSemaphorePermit>,
+}
+
+/// Room for all large bodies together.
+pub fn room(config: &Server) -> Arc<Semaphore> {
+    Arc::new(Semaphore::new((config.max_buffered_bytes / ROOM_UNIT).min(u32::MAX as usize)))
+}
 
 /// Reads the whole body.
 ///
 /// # Errors
-/// The answer: 413 beyond the size limit, 408 beyond the time limit, 400 if it broke off.
-pub async fn read(request: Request<Incoming>, config: &Server) -> Result<Bytes, Response<Body>> {
-    let patience = Duration::from_millis(config.body_timeout_ms);
-    let limit = config.max_body_bytes;
+/// The answer: 413 beyond the size limit, 408 beyond the time limit, 429 if there was no room in that time, 400 if it
+/// broke off.
+pub async fn read(app: &App, request: Request<Incoming>) -> Result<Received, Response<Body>> {
+    let patience = Duration::from_millis(app.config.body_timeout_ms);
+    let limit = app.config.max_body_bytes;
     let waits_for_leave = request.headers().contains_key(EXPECT);
     let mut body = request.into_body();
-    let told = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
-    let read = match told > limit {
-        true => None,
-        false => Some(timeout(patience, Limited::new(&mut body, limit).collect()).await),
-    };
-    match read {
-        Some(Ok(Ok(whole))) => return Ok(whole.to_bytes()),
-        Some(Err(_)) => {
-            return Err(detail(StatusCode::REQUEST_TIMEOUT, "The request body took too long to arrive."));
-        }
-        Some(Ok(Err(error))) if error.downcast_ref::<LengthLimitError>().is_none() => {
-            return Err(detail(StatusCode::BAD_REQUEST, "There was an error parsing the body"));
-        }
-        _ => {}
+    let size = body.size_hint();
+    if size.lower() > limit as u64 {
+        return Err(too_large(body, limit, patience, waits_for_leave));
     }
+    let most = size.upper().map_or(limit, |upper| limit.min(upper as usize));
+    let mut room = take_room(app, most, patience).await?;
+    match timeout(patience, Limited::new(&mut body, limit).collect()).await {
+        Ok(Ok(whole)) => {
+            let bytes = whole.to_bytes();
+            if let Some(room) = &mut room {
+                // What was taken for a body of unknown length and is not needed.
+                drop(room.split(room.num_permits().saturating_sub(units(bytes.len()))));
+            }
+            Ok(Received { bytes, _room: room })
+        }
+        Err(_) => Err(detail(StatusCode::REQUEST_TIMEOUT, "The request body took too long to arrive.")),
+        Ok(Err(error)) if error.downcast_ref::<LengthLimitError>().is_some() => {
+            Err(too_large(body, limit, patience, waits_for_leave))
+        }
+        Ok(Err(_)) => Err(detail(StatusCode::BAD_REQUEST, UNREADABLE)),
+    }
+}
+
+/// Room for a body of at most `bytes`.
+async fn take_room(
+    app: &App,
+    bytes: usize,
+    patience: Duration,
+) -> Result<Option<OwnedSemaphorePermit>, Response<Body>> {
+    if units(bytes) == 0 {
+        return Ok(None);
+    }
+    let all = app.bodies.clone().acquire_many_owned(units(bytes) as u32);
+    match timeout(patience, all).await {
+        Ok(Ok(room)) => Ok(Some(room)),
+        _ => Err(refused(&RequestError::Overloaded { retry_after: Duration::from_secs(1) })),
+    }
+}
+
+fn units(bytes: usize) -> usize {
+    if bytes <= SMALL_BYTES { 0 } else { bytes.div_ceil(ROOM_UNIT) }
+}
+
+fn too_large(body: Incoming, limit: usize, patience: Duration, waits_for_leave: bool) -> Response<Body> {
     if !waits_for_leave {
         drain(body, limit.saturating_mul(DRAINED_LIMITS), patience);
     }
     let text = format!("The request body is too large. At most {limit} bytes are allowed.");
-    Err(detail(StatusCode::PAYLOAD_TOO_LARGE, &text))
+    detail(StatusCode::PAYLOAD_TOO_LARGE, &text)
 }
 
 /// Reads and forgets at most `bytes` of `body`.
@@ -71,7 +126,7 @@ fn drain(mut body: Incoming, bytes: usize, patience: Duration) {
 /// The answer for a body that is not UTF-8.
 pub fn text<'b>(media_type: Option<&str>, bytes: &'b [u8]) -> Result<(&'b str, bool), Response<Body>> {
     let text = std::str::from_utf8(bytes)
-        .map_err(|_| detail(StatusCode::BAD_REQUEST, "There was an error parsing the body"))?;
+        .map_err(|_| detail(StatusCode::BAD_REQUEST, UNREADABLE))?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let plain = match media_type {
         None => false,

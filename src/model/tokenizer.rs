@@ -11,6 +11,9 @@ use crate::error::StartError;
 
 /// Bytes of a log that are tokenised at first; more only if they did not fill the model's length.
 const FIRST_BYTES: usize = 8 << 10;
+/// Bytes of a log that are tokenised at most. Megabytes that make hardly any tokens, such as white space or one endless
+/// word, would hold up everyone else for seconds.
+const MAX_BYTES: usize = 16 * FIRST_BYTES;
 
 /// Token ids of one log, already cut to the room that the shortest hypothesis leaves.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,15 +117,16 @@ impl PairTokenizer {
     /// tokens. It counts as truncated if it does not fit beside the longest.
     ///
     /// Long texts are read from the front only as far as needed, at white space, where every tokenizer of the family
-    /// starts a new word: the ids are those of the whole text.
+    /// starts a new word: the ids are those of the whole text. Only endless words are cut elsewhere, and of texts that
+    /// make hardly any tokens the first [`MAX_BYTES`] count.
     pub fn encode_log(&self, text: &str, hypotheses: RangeInclusive<usize>) -> EncodedLog {
         let (most, least) = (self.room(*hypotheses.start()), self.room(*hypotheses.end()));
         let mut bytes = FIRST_BYTES;
         loop {
             let (head, whole) = head(text, bytes);
             let mut ids = self.encode(head);
-            if whole || ids.len() > most {
-                let truncated = ids.len() > least;
+            if whole || ids.len() > most || bytes >= MAX_BYTES {
+                let truncated = !whole || ids.len() > least;
                 ids.truncate(most);
                 return EncodedLog { ids, truncated };
             }
@@ -243,12 +247,15 @@ impl PairTemplate {
     }
 }
 
-/// The front of `text`, about `bytes` long and ending before white space, and whether it is all of it.
+/// The front of `text`, and whether it is all of it: `bytes` to twice as long and ending before white space, or `bytes`
+/// long where there is none.
 fn head(text: &str, bytes: usize) -> (&str, bool) {
     let Some(rest) = text.as_bytes().get(bytes..) else { return (text, true) };
-    match rest.iter().position(|b| matches!(b, b' ' | b'\t' | b'\n' | b'\r')) {
+    let near = &rest[..rest.len().min(bytes)];
+    match near.iter().position(|b| matches!(b, b' ' | b'\t' | b'\n' | b'\r')) {
         Some(at) => (&text[..bytes + at], false),
-        None => (text, true),
+        None if near.len() == rest.len() => (text, true),
+        None => (&text[..text.floor_char_boundary(bytes)], false),
     }
 }
 
@@ -262,6 +269,8 @@ mod tests {
         assert_eq!(head("abc def", 5), ("abc def", true));
         assert_eq!(head("abc", 3), ("abc", true));
         assert_eq!(head("", 3), ("", true));
-        assert_eq!(head("äöü x", 1), ("äöü", false));
+        assert_eq!(head("äöü x", 3), ("äöü", false));
+        assert_eq!(head("abcdefghi jkl", 4), ("abcd", false));
+        assert_eq!(head("äöüäöüäöü", 3), ("ä", false));
     }
 }

@@ -121,6 +121,8 @@ fn the_pages_load_nothing_from_elsewhere() {
             assert_eq!((plain.status, plain.has("content-encoding")), (200, false), "{path}");
             let packed = server.call("GET", &path, &[("accept-encoding", "br, gzip")], b"");
             assert_eq!(packed.header("content-type"), plain.header("content-type"));
+            let text = String::from_utf8_lossy(&plain.body);
+            assert!(!text.contains("cdn.") && !text.contains("fonts.googleapis"), "{path} names a foreign host");
             if packed.has("content-encoding") {
                 assert_eq!((packed.header("content-encoding"), packed.header("vary")), ("gzip", "Accept-Encoding"));
                 assert!(packed.body.len() < plain.body.len() / 2 || file.ends_with("png"), "{path}");

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{Connection, Running, Setup};
+use crate::support::{Connection, Running, Setup, eventually};
 
 const ANALYZE: &str = "/api/v1/analyze";
 const BODY: &[u8] = br#"{"log_message": "x"}"#;
@@ -54,6 +54,39 @@ fn a_large_body_that_is_refused_does_not_break_the_connection() {
 }
 
 #[test]
+fn large_bodies_share_a_room_and_wait_for_it() {
+    let (setup, gate) = Setup::gated();
+    let server = setup
+        .with(|c| {
+            c.server.max_body_bytes = 100 << 10;
+            c.server.max_buffered_bytes = 150 << 10;
+            c.server.body_timeout_ms = 40;
+        })
+        .serve();
+    let large = json!({ "log_message": "x ".repeat(45 << 10) }).to_string();
+    let mut first = server.connect();
+    first.send("POST", ANALYZE, &[], large.as_bytes());
+    eventually("the first is with the engine", || server.sample("oddlog_batches_total", None) == 1.0);
+    // Its body takes 91 of 150 KiB until it is answered; small bodies take none.
+    let second = server.post(ANALYZE, &large);
+    assert_eq!((second.status, second.header("retry-after")), (429, "1"));
+    drop(gate);
+    assert_eq!(first.answer().status, 200);
+    assert_eq!(server.post(ANALYZE, BODY).status, 200);
+    assert_eq!(server.post(ANALYZE, &large).status, 200);
+    // Of a body in chunks the length is not known before its end; what it did not need is given back.
+    let mut chunked = server.connect();
+    let body = std::str::from_utf8(BODY).unwrap();
+    for _ in 0..3 {
+        chunked.write(format!(
+            "POST {ANALYZE} HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n",
+            body.len()
+        ));
+        assert_eq!(chunked.answer().status, 200);
+    }
+}
+
+#[test]
 fn a_slow_body_is_408() {
     let server = impatient();
     let mut connection = server.connect();
@@ -94,7 +127,7 @@ fn a_client_that_never_reads_is_dropped() {
     // at last when the connection is reset.
     let request = "GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nhost: x\r\n\r\n".repeat(64);
     connection.write(&request);
-    crate::support::eventually("the connection is gone", || connection.is_broken());
+    eventually("the connection is gone", || connection.is_broken());
 }
 
 #[test]
