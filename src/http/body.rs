@@ -125,8 +125,7 @@ fn drain(mut body: Incoming, bytes: usize, patience: Duration) {
 /// # Errors
 /// The answer for a body that is not UTF-8.
 pub fn text<'b>(media_type: Option<&str>, bytes: &'b [u8]) -> Result<(&'b str, bool), Response<Body>> {
-    let text = std::str::from_utf8(bytes)
-        .map_err(|_| detail(StatusCode::BAD_REQUEST, UNREADABLE))?;
+    let text = std::str::from_utf8(bytes).map_err(|_| detail(StatusCode::BAD_REQUEST, UNREADABLE))?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let plain = match media_type {
         None => false,

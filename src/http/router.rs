@@ -70,10 +70,12 @@ impl Place {
             return Self::Route(route);
         }
         let other = match path.strip_suffix('/') {
+            Some(without) if without.ends_with('/') => return Self::Unknown,
             Some(without) => without.to_owned(),
             None => format!("{path}/"),
         };
-        ROUTES.iter().find(|route| route.pattern == other).map_or(Self::Unknown, Self::Redirect)
+        let mut whole = ROUTES.iter().filter(|route| !route.pattern.ends_with(":file"));
+        whole.find(|route| route.pattern == other).map_or(Self::Unknown, Self::Redirect)
     }
 
     /// The route's pattern for metrics; never the path itself, which anyone may choose.

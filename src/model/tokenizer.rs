@@ -269,7 +269,7 @@ mod tests {
         assert_eq!(head("abc def", 5), ("abc def", true));
         assert_eq!(head("abc", 3), ("abc", true));
         assert_eq!(head("", 3), ("", true));
-        assert_eq!(head("äöü x", 3), ("äöü", false));
+        assert_eq!(head("äöü x", 4), ("äöü", false));
         assert_eq!(head("abcdefghi jkl", 4), ("abcd", false));
         assert_eq!(head("äöüäöüäöü", 3), ("ä", false));
     }
