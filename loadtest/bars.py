@@ -97,10 +97,11 @@ def main():
                 out.write(json.dumps({"log_message": line.rstrip("\n")}) + "\n")
     bare = [bare_binary(), "--model", os.path.join(ROOT, args.model), "--lines", args.lines]
     bare += ["--seconds", str(args.seconds)]
+    env = dict(os.environ, ORT_DISABLE_TELEMETRY="1")
     rounds = []
     for number in range(args.rounds):
         entry = {"load_average_before": os.getloadavg()[0]}
-        entry["bare"] = json.loads(subprocess.run(bare, cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout)
+        entry["bare"] = json.loads(subprocess.run(bare, cwd=ROOT, env=env, check=True, stdout=subprocess.PIPE).stdout)
         with Server(args.model) as server:
             entry["http"] = summary(server.oha(bodies, args.concurrency, args.seconds))
             entry["http_one"] = summary(server.oha(bodies, 1, args.seconds))

@@ -4,6 +4,7 @@
 
 pub mod files;
 pub mod hub;
+mod normalizer;
 pub mod spec;
 pub mod tensors;
 pub mod tokenizer;

@@ -7,6 +7,7 @@ use std::{ops::RangeInclusive, path::Path};
 use serde::Deserialize;
 use tokenizers::pipeline::{EncodeOptions, Override, PipelineToken, PipelineTokenizer};
 
+use super::normalizer::AsciiNormalizer;
 use crate::error::StartError;
 
 /// Bytes of a log that are tokenised at first; more only if they did not fill the model's length.
@@ -34,9 +35,16 @@ struct PairTemplate {
     types: [i64; 3],
 }
 
+/// The quick way for ASCII texts: the normalizer here, then the same tokenizer without its own. The ids are the same.
+struct AsciiPath {
+    normalizer: AsciiNormalizer,
+    rest: PipelineTokenizer,
+}
+
 /// Encodes premises and hypotheses for one model.
 pub struct PairTokenizer {
     tokenizer: PipelineTokenizer,
+    ascii: Option<AsciiPath>,
     options: EncodeOptions,
     template: PairTemplate,
     /// Special ids, sorted; they must never come out of a user's text.
@@ -57,10 +65,16 @@ impl PairTokenizer {
         let vocabulary: Vocabulary = serde_json::from_str(&text).map_err(|e| unusable(&e))?;
         let canonical = tokenizers::canonicalize_str(&text).map_err(|e| unusable(&e))?;
         let tokenizer = tokenizers::from_json(&canonical).map_err(|e| unusable(&e))?;
-        Self::new(tokenizer, &vocabulary, max_length).map_err(fail)
+        let ascii = AsciiPath::read(&canonical, &vocabulary);
+        Self::new(tokenizer, ascii, &vocabulary, max_length).map_err(fail)
     }
 
-    fn new(tokenizer: PipelineTokenizer, vocabulary: &Vocabulary, max_length: usize) -> Result<Self, String> {
+    fn new(
+        tokenizer: PipelineTokenizer,
+        ascii: Option<AsciiPath>,
+        vocabulary: &Vocabulary,
+        max_length: usize,
+    ) -> Result<Self, String> {
         let mut special: Vec<u32> = vocabulary.added_tokens.iter().filter(|t| t.special).map(|t| t.id).collect();
         let template = PairTemplate::probe(&tokenizer)?;
         special.extend(template.prefix.iter().chain(&template.middle).chain(&template.suffix));
@@ -70,7 +84,7 @@ impl PairTokenizer {
         // truncation and padding; both are ours to do.
         let options = EncodeOptions { encode_special_tokens: true, ..options(false) };
         let unknown = vocabulary.unknown();
-        let tokenizer = Self { tokenizer, options, template, special, unknown, max_length };
+        let tokenizer = Self { tokenizer, ascii, options, template, special, unknown, max_length };
         if tokenizer.room(0) == 0 {
             return Err(format!("model.max_length = {max_length} leaves no room for any text"));
         }
@@ -81,7 +95,12 @@ impl PairTokenizer {
     /// text can end its part of the pair.
     fn encode(&self, text: &str) -> Vec<u32> {
         let mut tokens = Vec::with_capacity(text.len() / 3);
-        if self.tokenizer.encode_into(text, &self.options, &mut tokens).is_err() {
+        let normal = self.ascii.as_ref().and_then(|ascii| Some((&ascii.rest, ascii.normalizer.normalize(text)?)));
+        let (tokenizer, text) = match &normal {
+            Some((rest, normal)) => (*rest, normal.as_str()),
+            None => (&self.tokenizer, text),
+        };
+        if tokenizer.encode_into(text, &self.options, &mut tokens).is_err() {
             return vec![self.unknown];
         }
         let checked = |token: PipelineToken| match u32::from(token) {
@@ -163,6 +182,20 @@ impl PairTokenizer {
             types[second..at].fill(t.types[2]);
         }
         at
+    }
+}
+
+impl AsciiPath {
+    /// `None` if the tokenizer's normalizer is another one, or if texts are searched for added tokens before it.
+    fn read(canonical: &str, vocabulary: &Vocabulary) -> Option<Self> {
+        if !vocabulary.added_tokens.iter().all(|token| token.special) {
+            return None;
+        }
+        let mut json: serde_json::Value = serde_json::from_str(canonical).ok()?;
+        let normalizer = AsciiNormalizer::read(json.get("normalizer")?)?;
+        json["normalizer"] = serde_json::Value::Null;
+        let rest = tokenizers::from_json(&json.to_string()).ok()?;
+        Some(Self { normalizer, rest })
     }
 }
 
@@ -272,5 +305,38 @@ mod tests {
         assert_eq!(head("äöü x", 4), ("äöü", false));
         assert_eq!(head("abcdefghi jkl", 4), ("abcd", false));
         assert_eq!(head("äöüäöüäöü", 3), ("ä", false));
+    }
+
+    /// The shipped tokenizer and the tests' cased or uncased BERT, each with and without the quick way.
+    fn both() -> Vec<(PairTokenizer, PairTokenizer)> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let read = |dir: &str| PairTokenizer::read(&root.join(dir).join("tokenizer.json"), 512).unwrap();
+        let dirs = ["models/oddlog-minilm", "tests/data/tiny-bert3"];
+        dirs.map(|dir| (read(dir), PairTokenizer { ascii: None, ..read(dir) })).into()
+    }
+
+    #[test]
+    fn the_quick_way_gives_the_ids_of_the_library() {
+        let lines = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/lines.txt")).unwrap();
+        for (quick, library) in both() {
+            assert!(quick.ascii.is_some());
+            for line in lines.split('\n') {
+                assert_eq!(quick.encode(line), library.encode(line), "{line:?}");
+            }
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn the_quick_way_gives_the_ids_of_the_library_for_any_text(
+            text in "([ -~]|[0-9a-fA-F:.-]|[A-Z]{1,3}[a-z]{0,4}|[\\x00-\\x7f]|[a-f0-9]{8}|(\\[SEP\\])|2026-11-0[1-9]T12:34:5[0-9]|.){0,40}"
+        ) {
+            thread_local!(static BOTH: Vec<(PairTokenizer, PairTokenizer)> = both());
+            BOTH.with(|both| {
+                for (quick, library) in both {
+                    assert_eq!(quick.encode(&text), library.encode(&text), "{text:?}");
+                }
+            });
+        }
     }
 }
