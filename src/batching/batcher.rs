@@ -1,58 +1,143 @@
-//! The batcher: the inbox's receiving end and the queue behind it. A free device locks it and asks.
+//! The batcher: the inbox's two ends and the queue between them. A free device asks it for a batch.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
+};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError};
+use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError, bounded};
 
-use super::{Batch, Entry, Job, JobError, Limits, Queue};
+use super::{Batch, Entry, Job, JobError, Limits, Queue, idle::Idle};
 use crate::metrics::Metrics;
 
-/// Collects jobs from the inbox and hands out batches.
+/// The sending end. Dropping the last one closes the inbox: what is in it is still handed out.
+#[derive(Debug)]
+pub struct Inbox {
+    /// Taken out only by the drop.
+    jobs: Option<Sender<Entry<Job>>>,
+    idle: Arc<Idle>,
+}
+
+impl Inbox {
+    /// Puts a job down and wakes a device for it.
+    ///
+    /// # Errors
+    /// [`NotTaken`]; the job is dropped, which answers it.
+    pub fn try_send(&self, entry: Entry<Job>) -> Result<(), NotTaken> {
+        let jobs = self.jobs.as_ref().expect("it is there until the drop");
+        jobs.try_send(entry).map_err(|e| match e {
+            TrySendError::Full(_) => NotTaken::Full,
+            TrySendError::Disconnected(_) => NotTaken::Closed,
+        })?;
+        self.idle.wake_one();
+        Ok(())
+    }
+}
+
+/// Why a job was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotTaken {
+    /// The inbox has no room.
+    Full,
+    /// The batcher is gone, and every device with it.
+    Closed,
+}
+
+impl Drop for Inbox {
+    fn drop(&mut self) {
+        // First the channel, then the devices that wait for it.
+        self.jobs = None;
+        self.idle.close();
+    }
+}
+
+/// Collects jobs from the inbox and hands out batches; shared by all devices.
 pub struct Batcher {
-    inbox: Receiver<Entry<Job>>,
-    queue: Queue<Job>,
+    waiting: Mutex<Waiting>,
+    /// Looked at without the lock, to see whether something came.
+    arrivals: Receiver<Entry<Job>>,
+    idle: Arc<Idle>,
     metrics: Arc<Metrics>,
 }
 
+/// What only one device at a time may touch.
+struct Waiting {
+    inbox: Receiver<Entry<Job>>,
+    queue: Queue<Job>,
+}
+
+/// What there is for a device that asks.
+enum Answer {
+    Batch(Batch<Job>),
+    /// Nothing until then, or until something comes.
+    Wait(Option<Instant>),
+    /// Nothing any more.
+    Closed,
+}
+
 impl Batcher {
-    /// A batcher over `inbox`; what it holds besides is bounded by admission.
-    pub fn new(inbox: Receiver<Entry<Job>>, metrics: Arc<Metrics>) -> Self {
-        Self { inbox, queue: Queue::default(), metrics }
+    /// A batcher and the way into it, for at most `jobs` jobs that no device has looked at; what it holds besides is
+    /// bounded by admission.
+    pub fn new(jobs: usize, metrics: Arc<Metrics>) -> (Inbox, Self) {
+        let (sender, receiver) = bounded(jobs);
+        let idle = Arc::new(Idle::default());
+        let inbox = Inbox { jobs: Some(sender), idle: idle.clone() };
+        let waiting = Waiting { inbox: receiver.clone(), queue: Queue::default() };
+        (inbox, Self { waiting: Mutex::new(waiting), arrivals: receiver, idle, metrics })
     }
 
     /// Waits for the next batch; never an empty one. `None` when the inbox is closed and everything was handed out.
     ///
     /// Jobs whose deadline has passed are answered here, and those whose client is gone are dropped, before they cost
     /// a run.
-    pub fn next_batch(&mut self, limits: &Limits) -> Option<Batch<Job>> {
-        let mut closed = false;
+    pub fn next_batch(&self, limits: &Limits) -> Option<Batch<Job>> {
         loop {
-            for entry in self.inbox.try_iter() {
-                self.queue.push(entry);
-            }
-            let now = Instant::now();
-            self.answer_expired(now);
-            let Some(due) = self.queue.due_at(limits) else {
-                self.queue.push(self.inbox.recv().ok()?);
-                continue;
+            let (answer, more) = {
+                // A poisoned lock guards a queue that is still whole: nothing here panics between two of its changes.
+                let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+                let answer = self.ask(&mut waiting, limits);
+                (answer, !waiting.queue.is_empty())
             };
-            if due > now && !closed {
-                match self.inbox.recv_deadline(due) {
-                    Ok(entry) => self.queue.push(entry),
-                    Err(RecvTimeoutError::Timeout) => {}
-                    Err(RecvTimeoutError::Disconnected) => closed = true,
+            match answer {
+                Answer::Batch(batch) => {
+                    if more {
+                        self.idle.wake_one();
+                    }
+                    self.metrics.batch_closed(batch.closed_by.name());
+                    return Some(batch);
                 }
-                continue;
-            }
-            if let Some(batch) = self.queue.take(limits).and_then(|batch| self.without_abandoned(batch)) {
-                self.metrics.batch_closed(batch.closed_by.name());
-                return Some(batch);
+                Answer::Wait(until) => self.idle.wait(until, || !self.arrivals.is_empty()),
+                Answer::Closed => return None,
             }
         }
     }
 
-    fn answer_expired(&mut self, now: Instant) {
-        let expired = self.queue.take_expired(now);
+    fn ask(&self, waiting: &mut Waiting, limits: &Limits) -> Answer {
+        let Waiting { inbox, queue } = waiting;
+        let closed = loop {
+            match inbox.try_recv() {
+                Ok(entry) => queue.push(entry),
+                Err(TryRecvError::Empty) => break false,
+                Err(TryRecvError::Disconnected) => break true,
+            }
+        };
+        let now = Instant::now();
+        self.answer_expired(queue, now);
+        loop {
+            match queue.due_at(limits) {
+                None if closed => return Answer::Closed,
+                None => return Answer::Wait(None),
+                Some(due) if due > now && !closed => return Answer::Wait(Some(due)),
+                Some(_) => {}
+            }
+            if let Some(batch) = queue.take(limits).and_then(|batch| self.without_abandoned(batch)) {
+                return Answer::Batch(batch);
+            }
+        }
+    }
+
+    fn answer_expired(&self, queue: &mut Queue<Job>, now: Instant) {
+        let expired = queue.take_expired(now);
         self.left_queue(&expired);
         for entry in expired {
             self.metrics.expired.increment(1);

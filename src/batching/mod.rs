@@ -7,9 +7,10 @@
 //! It does not know what a device is, what the logits mean, or HTTP.
 
 mod batcher;
+mod idle;
 mod job;
 mod queue;
 
-pub use batcher::Batcher;
+pub use batcher::{Batcher, Inbox, NotTaken};
 pub use job::{Job, JobError, JobOutput, JobResult, JobTimes, Reply};
 pub use queue::{Batch, CloseReason, Entry, Limits, Queue};

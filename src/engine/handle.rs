@@ -5,11 +5,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crossbeam_channel::{Sender, TrySendError};
-
 use super::admission::{Admission, Class};
 use crate::{
-    batching::{Entry, Job, JobError, Reply},
+    batching::{Entry, Inbox, Job, JobError, NotTaken, Reply},
     classify::{Head, Labels, Task, label_scores},
     config::Scoring,
     error::RequestError,
@@ -32,7 +30,7 @@ pub(super) struct Shared {
 #[derive(Clone)]
 pub struct Handle {
     shared: Arc<Shared>,
-    inbox: Weak<Sender<Entry<Job>>>,
+    inbox: Weak<Inbox>,
 }
 
 /// One scored log.
@@ -58,7 +56,7 @@ pub struct StageTimes {
 }
 
 impl Handle {
-    pub(super) fn new(shared: Arc<Shared>, inbox: Weak<Sender<Entry<Job>>>) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, inbox: Weak<Inbox>) -> Self {
         Self { shared, inbox }
     }
 
@@ -181,8 +179,8 @@ impl Handle {
             self.shared.metrics.queue_tokens.decrement(tokens);
             match e {
                 // The inbox has room for all that admission lets in; a full one is an overload all the same.
-                TrySendError::Full(_) => RequestError::Overloaded { retry_after: Duration::from_secs(1) },
-                TrySendError::Disconnected(_) => RequestError::Unavailable,
+                NotTaken::Full => RequestError::Overloaded { retry_after: Duration::from_secs(1) },
+                NotTaken::Closed => RequestError::Unavailable,
             }
         })
     }

@@ -14,18 +14,18 @@ mod handle;
 mod worker;
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, bounded};
 
 pub use admission::Class;
 pub use handle::{Classified, Handle, StageTimes};
 
 use crate::{
-    batching::{Batcher, Entry, Job, Limits},
+    batching::{Batcher, Inbox, Limits},
     classify::{Head, Labels, Task},
     config::{Batching, Scoring},
     device::Device,
@@ -39,7 +39,7 @@ use worker::Worker;
 
 /// Running devices and the queue before them.
 pub struct Engine {
-    inbox: Arc<Sender<Entry<Job>>>,
+    inbox: Arc<Inbox>,
     shared: Arc<Shared>,
     ended: Receiver<()>,
     workers: usize,
@@ -73,8 +73,8 @@ impl Engine {
             max_delay: Duration::from_micros(batching.max_queue_delay_us),
         };
         let admission = Arc::new(Admission::new(batching, devices.len()));
-        let (inbox, outbox) = bounded(admission.max_jobs());
-        let batcher = Arc::new(Mutex::new(Batcher::new(outbox, metrics.clone())));
+        let (inbox, batcher) = Batcher::new(admission.max_jobs(), metrics.clone());
+        let batcher = Arc::new(batcher);
         let workers = devices.len();
         let (ending, ended) = bounded(workers);
         for mut device in devices {

@@ -2,7 +2,7 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -18,7 +18,7 @@ use crate::{
 
 pub(super) struct Worker {
     device: Box<dyn Device>,
-    batcher: Arc<Mutex<Batcher>>,
+    batcher: Arc<Batcher>,
     limits: Limits,
     tokenizer: Arc<PairTokenizer>,
     pad_id: u32,
@@ -34,7 +34,7 @@ impl Worker {
     pub fn new(
         device: Box<dyn Device>,
         model: &Model,
-        batcher: Arc<Mutex<Batcher>>,
+        batcher: Arc<Batcher>,
         limits: Limits,
         admission: Arc<Admission>,
         metrics: Arc<Metrics>,
@@ -56,11 +56,7 @@ impl Worker {
 
     /// Works until the inbox is closed and empty.
     pub fn run(mut self) {
-        loop {
-            // The lock is free again before the batch runs. A poisoned one guards a queue that is still whole: nothing
-            // in the batcher panics between two of its changes.
-            let batch = self.batcher.lock().unwrap_or_else(PoisonError::into_inner).next_batch(&self.limits);
-            let Some(batch) = batch else { return };
+        while let Some(batch) = self.batcher.next_batch(&self.limits) {
             self.run_entries(batch.entries);
         }
     }
