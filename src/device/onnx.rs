@@ -23,8 +23,9 @@ use crate::{
 /// The variable that keeps ONNX Runtime's official builds from sending telemetry. They read it while they load.
 pub const TELEMETRY_VARIABLE: &str = "ORT_DISABLE_TELEMETRY";
 
-/// Longest padded row after whose run the session gives its scratch memory back: attention's scratch grows with the
-/// square of the length, and the arena would keep its largest size for good.
+/// Length of the rows of a full run after which the session still keeps its scratch memory. Attention's scratch grows
+/// with the square of the length, and the arena would keep its largest size for good; so what takes more than a full
+/// run of such rows is given back, which costs the next run fresh pages.
 const KEEP_ARENA_UP_TO: usize = 64;
 
 static ENVIRONMENT: OnceLock<Environment> = OnceLock::new();
@@ -138,7 +139,7 @@ impl OnnxDevice {
         if self.wants_types {
             named.push(("token_type_ids", tensor(&inputs.token_type_ids[cells])?.into()));
         }
-        let outputs = if inputs.len > KEEP_ARENA_UP_TO {
+        let outputs = if rows * inputs.len * inputs.len > self.max_run_tokens.saturating_mul(KEEP_ARENA_UP_TO) {
             self.session.run_with_options(named, &self.shrink).map_err(failed)?
         } else {
             self.session.run(named).map_err(failed)?
