@@ -6,6 +6,7 @@
 //! 7  cli       commands, each thin
 //! 6  http      the only place that knows HTTP, JSON and routes
 //! 5  engine    the only place that starts device threads: admission, workers, shutdown
+//! 5  fidelity  whether a model keeps its word: precisions compared, known scores, same bits in any company
 //! 4  batching | device   blind to each other
 //! 3  classify  logs x hypotheses -> pairs; logits -> scores -> verdict (pure)
 //! 2  model     files, hub, tokenizer, tensors
@@ -25,6 +26,7 @@ pub mod config;
 pub mod device;
 pub mod engine;
 pub mod error;
+pub mod fidelity;
 pub mod http;
 pub mod metrics;
 pub mod model;

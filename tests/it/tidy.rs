@@ -10,6 +10,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("cli", 7),
     ("http", 6),
     ("engine", 5),
+    ("fidelity", 5),
     ("batching", 4),
     ("device", 4),
     ("classify", 3),
