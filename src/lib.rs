@@ -10,12 +10,13 @@
 //! 4  batching | device   blind to each other
 //! 3  classify  logs x hypotheses -> pairs; logits -> scores -> verdict (pure)
 //! 2  model     files, hub, tokenizer, tensors
-//! 1  config, error, metrics
+//! 1  kernel | config, error, metrics
 //! ```
 //!
 //! Invariants stated as absences (`tests/it/tidy.rs` holds the ones that a text search can see):
 //! - no HTTP or JSON type outside `http` (model files and the hub speak JSON too, but never the API's);
-//! - no `ort` outside `device::onnx`;
+//! - no `ort` outside `device::onnx` and `device::custom_op`;
+//! - no `unsafe` outside `kernel` (and the one variable that `main` sets);
 //! - no thread or task started outside `engine` and `http` (and the signal wait of `cli::serve`);
 //! - no clock read in the pure queue, no lock held while a model runs, no unbounded channel anywhere.
 
@@ -28,5 +29,6 @@ pub mod engine;
 pub mod error;
 pub mod fidelity;
 pub mod http;
+pub mod kernel;
 pub mod metrics;
 pub mod model;

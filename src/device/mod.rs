@@ -6,6 +6,7 @@
 //!
 //! It does not know what a request, a job or a label is.
 
+pub mod custom_op;
 pub mod fake;
 pub mod onnx;
 

@@ -1,8 +1,11 @@
-//! ONNX Runtime: loading its library, sessions, runs. The only file that knows `ort`.
+//! ONNX Runtime: loading its library, sessions, runs. With `custom_op`, the only file that knows `ort`.
 
 use std::{
     path::{Path, PathBuf},
-    sync::OnceLock,
+    sync::{
+        Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use ort::{
@@ -14,7 +17,7 @@ use ort::{
     value::TensorRef,
 };
 
-use super::{Device, DeviceError};
+use super::{Device, DeviceError, custom_op};
 use crate::{
     error::StartError,
     model::{InputTensors, Model},
@@ -68,6 +71,23 @@ impl Runtime {
         Ok(Self { environment: ENVIRONMENT.get_or_init(|| environment) })
     }
 
+    /// A CPU session for the graph `path`, which may use oddlog's own operators.
+    ///
+    /// # Errors
+    /// What ONNX Runtime says.
+    pub fn open(self, path: &Path, options: CpuOptions) -> ort::Result<Session> {
+        // ONNX Runtime looks whether it knows our domain and adds it if not, without a lock: two first sessions at a
+        // time would both add it, and one of them fail.
+        static FIRST: Mutex<()> = Mutex::new(());
+        static DOMAIN_IS_KNOWN: AtomicBool = AtomicBool::new(false);
+        let first =
+            (!DOMAIN_IS_KNOWN.load(Ordering::Acquire)).then(|| FIRST.lock().unwrap_or_else(PoisonError::into_inner));
+        let session = cpu_builder(self, options)?.commit_from_file(path)?;
+        DOMAIN_IS_KNOWN.store(true, Ordering::Release);
+        drop(first);
+        Ok(session)
+    }
+
     /// Where the library is: `configured` if not empty, else `ORT_DYLIB_PATH`, else `.ort/` beside the working
     /// directory, the executable, or the source tree.
     pub fn find(configured: &str) -> PathBuf {
@@ -113,9 +133,8 @@ impl OnnxDevice {
     /// `attention_mask` (and at most `token_type_ids` besides) and give `logits`.
     pub fn cpu(runtime: Runtime, name: String, model: &Model, options: CpuOptions) -> Result<Self, StartError> {
         let fail = |reason: String| StartError::Model { path: model.files.onnx.clone(), reason };
-        let mut builder = cpu_builder(runtime, options).map_err(|e| fail(e.to_string()))?;
-        let session = builder
-            .commit_from_file(&model.files.onnx)
+        let session = runtime
+            .open(&model.files.onnx, options)
             .map_err(|e| fail(format!("it is no usable ONNX model: {}", e.message())))?;
         let wants_types = check_signature(&session).map_err(fail)?;
         let shrink = shrinking_run_options().map_err(|e| fail(e.to_string()))?;
@@ -191,6 +210,7 @@ fn cpu_builder(runtime: Runtime, options: CpuOptions) -> ort::Result<SessionBuil
         .with_intra_op_spinning(false)?
         .with_inter_op_spinning(false)?
         .with_auto_device(AutoDevicePolicy::PreferCPU)?
+        .with_operators(custom_op::operators()?)?
         .with_execution_providers([ort::ep::CPU::default().with_arena_allocator(true).build().error_on_failure()])?)
 }
 

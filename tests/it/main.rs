@@ -4,6 +4,7 @@
 #![allow(clippy::disallowed_methods, reason = "clients of a test are plain threads")]
 
 mod cli;
+mod custom_op;
 mod engine;
 mod http_access;
 mod http_batch;

@@ -15,6 +15,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("device", 4),
     ("classify", 3),
     ("model", 2),
+    ("kernel", 1),
     ("config", 1),
     ("error", 0),
     ("metrics", 0),
@@ -89,7 +90,8 @@ fn what_must_be_absent_is_absent() {
                 "{name} must not contain `{what}`"
             );
         };
-        absent("ort::", &["device/onnx"]);
+        absent("ort::", &["device/onnx", "device/custom_op"]);
+        absent("allow(unsafe_code", &["kernel/mod.rs", "main.rs"]);
         absent("hyper::", &["http/"]);
         absent("thread::spawn", &[]);
         absent("thread::Builder", &["engine/"]);

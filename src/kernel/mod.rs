@@ -1,0 +1,32 @@
+//! The int8 kernel: `y = activation(x Wᵀ + bias)`, the activations quantised here, the weights before.
+//!
+//! ```text
+//! x [rows, k] f32 --quantise, one scale a row--> q [rows, k] u8 --tile: exact int32 sums--> finish --> y [rows, n] f32
+//!                                packed weight, read where it lies ----^       scale, bias, Gelu --^
+//! ```
+//!
+//! A row's result depends on that row alone: sums are exact, and what follows them is one fixed sequence of operations
+//! for each element, the same on every [`Path`]. So a row has the same bits in any company, on any number of threads and
+//! on any processor.
+//!
+//! It knows neither ONNX Runtime nor a model, and starts no thread. The only room with `unsafe`: vector loads and stores,
+//! calls of functions that need processor features, and slices of one output shared by several threads.
+
+#![allow(unsafe_code, reason = "the one room for it; each use gives its reason")]
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod gelu;
+mod gemm;
+mod linear;
+mod pack;
+mod path;
+mod scalar;
+#[cfg(test)]
+mod tests;
+
+pub use linear::{Activation, Linear, Parameters, ShapeError};
+pub use pack::{QuantisedWeight, pack_weight, packed_shape, quantise_weight};
+pub use path::Path;

@@ -1,0 +1,52 @@
+//! The path in plain Rust: the definition that the others are held to.
+
+use super::{
+    gelu::gelu,
+    pack::{BLOCK, STEP},
+    path::{Columns, Sums, TILE_COLUMNS, TILE_ROWS, Table, Tile, row_scale},
+};
+
+pub(super) static SCALAR: Table = Table { name: "scalar", rows: TILE_ROWS, quantise, tile, finish };
+
+fn quantise(x: &[f32], q: &mut [u8]) -> f32 {
+    let largest = x.iter().fold(0, |largest: u32, x| largest.max(x.abs().to_bits()));
+    let scale = row_scale(largest);
+    if scale.is_nan() {
+        return scale;
+    }
+    quantise_by(1.0 / scale, x, q);
+    scale
+}
+
+/// `q` = `x * inverse` + 128, half to even, followed by zeros.
+pub(super) fn quantise_by(inverse: f32, x: &[f32], q: &mut [u8]) {
+    let (values, rest) = q.split_at_mut(x.len());
+    for (q, x) in values.iter_mut().zip(x) {
+        *q = ((x * inverse).round_ties_even() as i32 + 128) as u8;
+    }
+    rest.fill(0);
+}
+
+fn tile(tile: &Tile, sums: &mut Sums) {
+    for (row, sums) in sums.0[..tile.rows].iter_mut().enumerate() {
+        *sums = *tile.start;
+        let q = &tile.q[row * tile.stride..][..tile.steps * STEP];
+        for (block, sums) in tile.weight.chunks_exact(tile.steps * BLOCK * STEP).zip(sums.chunks_mut(BLOCK)) {
+            for (weights, q) in block.chunks_exact(BLOCK * STEP).zip(q.chunks_exact(STEP)) {
+                for (sum, weights) in sums.iter_mut().zip(weights.chunks_exact(STEP)) {
+                    let products = weights.iter().zip(q).map(|(w, q)| i32::from(*w) * i32::from(*q));
+                    *sum = sum.wrapping_add(products.sum());
+                }
+            }
+        }
+    }
+}
+
+fn finish(sums: &[i32; TILE_COLUMNS], row_scale: f32, columns: &Columns, y: &mut [f32]) {
+    for (i, y) in y.iter_mut().enumerate() {
+        *y = (sums[i] as f32 * row_scale).mul_add(columns.scale[i], columns.bias[i]);
+        if columns.gelu {
+            *y = gelu(*y);
+        }
+    }
+}
