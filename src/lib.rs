@@ -8,7 +8,7 @@
 //! 5  engine    the only place that starts device threads: admission, workers, shutdown
 //! 4  batching | device   blind to each other
 //! 3  classify  logs x hypotheses -> pairs; logits -> scores -> verdict (pure)
-//! 2  model     files, hub, tokenizer, tensors
+//! 2  model     files, hub, tokenizer, tensors, graph (DeBERTa weights -> ONNX)
 //! 1  config, error, metrics
 //! ```
 //!
