@@ -9,7 +9,7 @@
 //! 5  fidelity  whether a model keeps its word: precisions compared, known scores, same bits in any company
 //! 4  batching | device   blind to each other
 //! 3  classify  logs x hypotheses -> pairs; logits -> scores -> verdict (pure)
-//! 2  model     files, hub, tokenizer, tensors
+//! 2  model     files, hub, tokenizer, tensors, graph (DeBERTa weights -> ONNX)
 //! 1  kernel | config, error, metrics
 //! ```
 //!

@@ -92,18 +92,18 @@ fn sentence(progress: &Progress<'_>) -> String {
     }
 }
 
-/// The folder of a hub repository with an ONNX model: from the cache if it is complete there, else fetched now.
+/// The folder of a hub repository with a model whose weights have the form `weights`: from the cache if it is complete there, else fetched now.
 ///
 /// # Errors
 /// [`StartError::Download`] says why the model cannot be had and what to do.
-pub fn model_folder(repo: &RepoId) -> Result<PathBuf, StartError> {
+pub fn model_folder(repo: &RepoId, weights: Weights) -> Result<PathBuf, StartError> {
     let failed = |e: HubError| StartError::Download(e.to_string());
     let hub = Hub::from_env(None).map_err(failed)?;
-    if let Some(folder) = hub.cached(repo, Weights::Onnx) {
+    if let Some(folder) = hub.cached(repo, weights) {
         return Ok(folder);
     }
     let mut reporter = Reporter::new(false);
-    let outcome = hub.fetch(repo, Weights::Onnx, &mut |progress| reporter.report(&progress));
+    let outcome = hub.fetch(repo, weights, &mut |progress| reporter.report(&progress));
     reporter.finish();
     outcome.map_err(failed)
 }

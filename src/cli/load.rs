@@ -16,7 +16,10 @@ use crate::{
         onnx::{CpuOptions, OnnxDevice, Runtime},
     },
     error::StartError,
-    model::{Model, hub::RepoId},
+    model::{
+        Model,
+        hub::{RepoId, Weights},
+    },
 };
 
 /// Flags that choose configuration, model and devices.
@@ -80,7 +83,7 @@ pub fn open_model(config: &Config) -> Result<Model, StartError> {
     if !dir.is_dir()
         && let Some(repo) = hub_repository(source)
     {
-        dir = download::model_folder(&repo)?;
+        dir = download::model_folder(&repo, Weights::Onnx)?;
     }
     Model::open(&dir, config.model.max_length)
 }

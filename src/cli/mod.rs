@@ -1,6 +1,7 @@
 //! The command line: one file a command, each thin.
 
 mod analyze;
+mod compile;
 mod download;
 mod fetch;
 mod load;
@@ -21,6 +22,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Analyze(analyze::AnalyzeArgs),
+    Compile(compile::CompileArgs),
     Fetch(fetch::FetchArgs),
     Serve(serve::ServeArgs),
 }
@@ -30,6 +32,7 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         Command::Analyze(args) => analyze::run(args),
+        Command::Compile(args) => compile::run(args),
         Command::Fetch(args) => fetch::run(args),
         Command::Serve(args) => serve::run(args),
     };

@@ -3,6 +3,7 @@
 //! It does not know what runs the model (`device`), nor what the logits mean to a user (`classify`).
 
 pub mod files;
+pub mod graph;
 pub mod hub;
 mod normalizer;
 pub mod spec;

@@ -4,8 +4,10 @@
 #![allow(clippy::disallowed_methods, reason = "clients of a test are plain threads")]
 
 mod cli;
+mod compile;
 mod custom_op;
 mod engine;
+mod graph;
 mod http_access;
 mod http_batch;
 mod http_docs;

@@ -84,7 +84,8 @@ async fn check(handle: &Handle, lines: &[String], case: &Case) -> f32 {
     worst
 }
 
-async fn holds_to_the_reference(dir: &str, onnx: &str, reference: &str) {
+/// Holds the model in `dir` to reference scores of transformers.
+pub async fn holds_to_the_reference(dir: &str, onnx: &str, reference: &str) {
     let mut model = Model::open(&root().join(dir), 512).unwrap();
     model.files.onnx = root().join(dir).join(onnx);
     let file = File::open(root().join("tests/data").join(reference)).unwrap();

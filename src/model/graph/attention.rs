@@ -1,0 +1,191 @@
+//! Disentangled attention without gathering: positions enter as matrix products with a contiguous table.
+//!
+//! For queries `Q` and keys `K` of a head, a score is `Q_i . K_j + Q_i . posK[i - j] + K_j . posQ[i - j]` plus the mask,
+//! where `posK` and `posQ` are looked up by bucketed distance. With the 2T rows of a table that belong to the distances
+//! `T - 1` down to `-T`, the product `M = Q table^T` has the wanted value for (i, j) in row i, column `T - 1 - i + j`: one
+//! step to the left for each row. Flattened, that is place `i (2T - 1) + (T - 1) + j`, so that dropping the first `T - 1`
+//! places and reshaping to rows of `2T - 1` puts it into column j. This is `skewed`.
+//!
+//! Tensors are head-first, `[heads, batch, length, head size]`: the position products then have `batch * length` rows for
+//! each head, and nothing is broadcast. The factor `1 / sqrt(3 head size)` is in the queries' weights already.
+
+use super::{
+    config::DebertaConfig,
+    emitter::{Emitter, MICROSOFT, Value},
+    positions,
+    proto::Attribute,
+};
+
+/// What all layers share: the mask, the shapes of this run, and which table rows its distances belong to.
+pub struct Geometry {
+    /// 0 for tokens, a large negative number for padding: `[1, batch, 1, length]`.
+    mask: Value,
+    length: Value,
+    length_less_1: Value,
+    /// One more than the last place that [`skewed`](Self::skewed) keeps.
+    skew_end: Value,
+    /// `[heads, batch, -1]`
+    flat: Value,
+    /// `[heads, batch, length, 2 length - 1]`
+    skew: Value,
+    /// `[heads, -1, head size]`
+    rows_of_heads: Value,
+    /// `[batch, length, 3, heads, head size]`, `[batch, length, 2, heads, head size]`, `[batch, 1, heads, head size]`
+    split: [Value; 3],
+    /// `[batch, length, hidden]`, `[batch, 1, hidden]`
+    merged: [Value; 2],
+    /// `[heads, batch, 1, length]`
+    first_row: Value,
+    /// Table rows of the distances `-(length - 1)` to `length`.
+    rows_up: Value,
+    /// Table rows of the distances `length - 1` to `-length`.
+    rows_down: Value,
+    /// Table rows of the distances 0 to `-(length - 1)`: what the first token sees.
+    rows_of_first: Value,
+}
+
+/// Keys and queries of the relative positions in one layer: `[heads, table rows, head size]`.
+pub struct PositionTables {
+    /// For content to position.
+    pub keys: Value,
+    /// For position to content; scaled as queries are.
+    pub queries: Value,
+}
+
+impl Geometry {
+    /// Appends what depends on the shape of the input alone. `mask` is the attention mask in f32, `[batch, length]`.
+    pub fn emit(graph: &mut Emitter, config: &DebertaConfig, input_ids: &Value, mask: &Value) -> Self {
+        let [one, two, three, less] = [1, 2, 3, -1].map(|n| graph.ints(&[n]));
+        let [heads, size, hidden] = [config.heads, config.head_size(), config.hidden].map(|n| graph.ints(&[n as i64]));
+        let most = config.max_length as i64;
+
+        let shape = graph.op("Shape", &[input_ids], &[]);
+        let [batch, length] = [0, 1].map(|axis| {
+            let axis = graph.ints(&[axis]);
+            graph.op("Gather", &[&shape, &axis], &[])
+        });
+        let twice = graph.op("Mul", &[&length, &two], &[]);
+        let length_less_1 = graph.op("Sub", &[&length, &one], &[]);
+        let twice_length_less_1 = graph.op("Sub", &[&twice, &one], &[]);
+        let kept = graph.op("Mul", &[&length, &twice_length_less_1], &[]);
+        let skew_end = graph.op("Add", &[&length_less_1, &kept], &[]);
+
+        let mut dims = |parts: &[&Value]| graph.op("Concat", parts, &[Attribute::Int("axis", 0)]);
+        let flat = dims(&[&heads, &batch, &less]);
+        let skew = dims(&[&heads, &batch, &length, &twice_length_less_1]);
+        let rows_of_heads = dims(&[&heads, &less, &size]);
+        let split = [
+            dims(&[&batch, &length, &three, &heads, &size]),
+            dims(&[&batch, &length, &two, &heads, &size]),
+            dims(&[&batch, &one, &heads, &size]),
+        ];
+        let merged = [dims(&[&batch, &length, &hidden]), dims(&[&batch, &one, &hidden])];
+        let first_row = dims(&[&heads, &batch, &one, &length]);
+
+        let (up, down) = positions::rows_up_and_down(config);
+        let (up, down) = (graph.ints(&up), graph.ints(&down));
+        let (longest, middle) = (graph.ints(&[most]), graph.ints(&[most - 1]));
+        let from = graph.op("Sub", &[&longest, &length], &[]);
+        let to = graph.op("Add", &[&longest, &length], &[]);
+        let to_first = graph.op("Add", &[&middle, &length], &[]);
+        let rows_up = graph.op("Slice", &[&up, &from, &to], &[]);
+        let rows_down = graph.op("Slice", &[&down, &from, &to], &[]);
+        let rows_of_first = graph.op("Slice", &[&down, &middle, &to_first], &[]);
+
+        let (full, large) = (graph.float(1.0), graph.float(-1e9));
+        let (axes, padding) = (graph.ints(&[0, 2]), graph.op("Sub", &[&full, mask], &[]));
+        let mask = graph.op("Mul", &[&padding, &large], &[]);
+        let mask = graph.op("Unsqueeze", &[&mask, &axes], &[]);
+        Self {
+            mask,
+            length,
+            length_less_1,
+            skew_end,
+            flat,
+            skew,
+            rows_of_heads,
+            split,
+            merged,
+            first_row,
+            rows_up,
+            rows_down,
+            rows_of_first,
+        }
+    }
+
+    /// Attention of every token. `qkv` is `[batch, length, 3 hidden]`; gives `[batch, length, hidden]`.
+    pub fn attend(&self, graph: &mut Emitter, qkv: &Value, tables: &PositionTables) -> Value {
+        let qkv = graph.op("Reshape", &[qkv, &self.split[0]], &[]);
+        let qkv = graph.op("Transpose", &[&qkv], &[Attribute::Ints("perm", &[2, 3, 0, 1, 4])]);
+        let [q, k, v] = unstacked(graph, &qkv);
+
+        let content = times_transposed(graph, &q, &k);
+        let to_position = self.products(graph, &q, &tables.keys, &self.rows_down);
+        let to_position = self.skewed(graph, &to_position);
+        let to_content = self.products(graph, &k, &tables.queries, &self.rows_up);
+        let to_content = self.skewed(graph, &to_content);
+        let to_content = graph.op("Transpose", &[&to_content], &[Attribute::Ints("perm", &[0, 1, 3, 2])]);
+        self.mixed(graph, [&content, &to_position, &to_content], &v, &self.merged[0])
+    }
+
+    /// Attention of each first token alone. `q` is `[batch, 1, hidden]` and `kv` `[batch, length, 2 hidden]`; gives
+    /// `[batch, 1, hidden]`.
+    pub fn attend_first(&self, graph: &mut Emitter, q: &Value, kv: &Value, tables: &PositionTables) -> Value {
+        let kv = graph.op("Reshape", &[kv, &self.split[1]], &[]);
+        let kv = graph.op("Transpose", &[&kv], &[Attribute::Ints("perm", &[2, 3, 0, 1, 4])]);
+        let [k, v] = unstacked(graph, &kv);
+        let q = graph.op("Reshape", &[q, &self.split[2]], &[]);
+        let q = graph.op("Transpose", &[&q], &[Attribute::Ints("perm", &[2, 0, 1, 3])]);
+
+        let content = times_transposed(graph, &q, &k);
+        // The first token's distances are 0, -1, ...: row j of the table belongs to key j, and there is nothing to skew.
+        let to_position = self.products(graph, &q, &tables.keys, &self.rows_of_first);
+        let to_position = graph.op("Reshape", &[&to_position, &self.first_row], &[]);
+        let table = graph.op("Gather", &[&tables.queries, &self.rows_of_first], &[Attribute::Int("axis", 1)]);
+        let (axis, last) = (graph.ints(&[1]), graph.ints(&[-1]));
+        let table = graph.op("Unsqueeze", &[&table, &axis], &[]);
+        let to_content = graph.op("Mul", &[&k, &table], &[]);
+        let to_content = graph.op("ReduceSum", &[&to_content, &last], &[Attribute::Int("keepdims", 0)]);
+        let to_content = graph.op("Reshape", &[&to_content, &self.first_row], &[]);
+        self.mixed(graph, [&content, &to_position, &to_content], &v, &self.merged[1])
+    }
+
+    /// The products of `x` `[heads, batch, any, head size]` with the `rows` of `table`: `[heads, batch * any, rows]`.
+    fn products(&self, graph: &mut Emitter, x: &Value, table: &Value, rows: &Value) -> Value {
+        let x = graph.op("Reshape", &[x, &self.rows_of_heads], &[]);
+        let table = graph.op("Gather", &[table, rows], &[Attribute::Int("axis", 1)]);
+        times_transposed(graph, &x, &table)
+    }
+
+    /// `[heads, batch * length, 2 length]` to `[heads, batch, length, length]`; see above.
+    fn skewed(&self, graph: &mut Emitter, products: &Value) -> Value {
+        let (zero, axis2, axis3) = (graph.ints(&[0]), graph.ints(&[2]), graph.ints(&[3]));
+        let flat = graph.op("Reshape", &[products, &self.flat], &[]);
+        let kept = graph.op("Slice", &[&flat, &self.length_less_1, &self.skew_end, &axis2], &[]);
+        let skewed = graph.op("Reshape", &[&kept, &self.skew], &[]);
+        graph.op("Slice", &[&skewed, &zero, &self.length, &axis3], &[])
+    }
+
+    /// The values mixed by the softmax of the scores, heads side by side in the shape `merged`.
+    fn mixed(&self, graph: &mut Emitter, scores: [&Value; 3], v: &Value, merged: &Value) -> Value {
+        let sum = graph.op("Add", &[scores[0], scores[1]], &[]);
+        let sum = graph.op("Add", &[&sum, scores[2]], &[]);
+        let sum = graph.op("Add", &[&sum, &self.mask], &[]);
+        let weights = graph.op("Softmax", &[&sum], &[Attribute::Int("axis", -1)]);
+        let mixed = graph.op("MatMul", &[&weights, v], &[]);
+        let mixed = graph.op("Transpose", &[&mixed], &[Attribute::Ints("perm", &[1, 2, 0, 3])]);
+        graph.op("Reshape", &[&mixed, merged], &[])
+    }
+}
+
+fn times_transposed(graph: &mut Emitter, a: &Value, b: &Value) -> Value {
+    graph.op_of(MICROSOFT, "FusedMatMul", &[a, b], &[Attribute::Int("transB", 1)])
+}
+
+/// The `N` parts that are stacked along the first axis.
+fn unstacked<const N: usize>(graph: &mut Emitter, stack: &Value) -> [Value; N] {
+    let axis = graph.ints(&[0]);
+    let split = [Attribute::Int("axis", 0), Attribute::Int("num_outputs", N as i64)];
+    let parts: [Value; N] = graph.op_with("", "Split", &[stack], &split);
+    parts.map(|part| graph.op("Squeeze", &[&part, &axis], &[]))
+}

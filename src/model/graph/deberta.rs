@@ -1,0 +1,163 @@
+//! The DeBERTa-v2/v3 sequence classifier as a graph. Equal to transformers' up to rounding, and rearranged for speed:
+//! what depends on weights alone is computed here, once.
+//!
+//! ```text
+//! input_ids, attention_mask (, token_type_ids)
+//!   -> embeddings -> LayerNorm -> x mask
+//!   -> layer: fused QKV -> attention -> output + residual -> LayerNorm -> Gelu feed-forward + residual -> LayerNorm
+//!   -> last layer: the same for the first token only (keys and values of all tokens)
+//!   -> pooler (Gelu) -> classifier -> logits
+//! ```
+
+use super::{
+    Precision, Progress,
+    attention::{Geometry, PositionTables},
+    config::DebertaConfig,
+    emitter::{Emitter, Value},
+    error::GraphError,
+    linear::{Activation, Linear},
+    positions,
+    proto::{Attribute, Element},
+    weights::Weights,
+};
+
+/// Where the tensors of a sequence classifier are.
+const ENCODER: &str = "deberta.encoder";
+const EMBEDDINGS: &str = "deberta.embeddings";
+
+/// Appends the whole model; returns its logits, `[batch, classes]`.
+///
+/// # Errors
+/// [`GraphError::Tensor`] for a tensor that is not what `config` says, [`GraphError::Write`].
+pub fn emit(
+    graph: &mut Emitter,
+    weights: &Weights,
+    config: &DebertaConfig,
+    precision: Precision,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Value, GraphError> {
+    let total = config.layers + 1;
+    progress(Progress { done: 0, total });
+    let mut builder = Builder { graph, weights, config, precision };
+    // The head is small, and read first: what is no classifier is refused at once.
+    let pooler = Linear::read(weights, "pooler.dense", config.hidden, config.hidden)?;
+    let classifier = Linear::read(weights, "classifier", config.classes, config.hidden)?;
+    let (mut x, geometry) = builder.embeddings()?;
+    let relative = builder.relative_embeddings()?;
+    for layer in 0..config.layers {
+        progress(Progress { done: layer + 1, total });
+        x = builder.layer(layer, &x, &geometry, &relative)?;
+    }
+    progress(Progress { done: total, total });
+    let (zero, fp32) = (builder.graph.int(0), Precision::Fp32);
+    let first = builder.graph.op("Gather", &[&x, &zero], &[Attribute::Int("axis", 1)]);
+    let pooled = pooler.emit(builder.graph, fp32, "pooler.dense", &first, Activation::Gelu)?;
+    classifier.emit(builder.graph, fp32, "classifier", &pooled, Activation::None)
+}
+
+struct Builder<'a> {
+    graph: &'a mut Emitter,
+    weights: &'a Weights,
+    config: &'a DebertaConfig,
+    precision: Precision,
+}
+
+impl Builder<'_> {
+    /// Embeddings after LayerNorm, zero on padding, and what all layers share.
+    fn embeddings(&mut self) -> Result<(Value, Geometry), GraphError> {
+        let DebertaConfig { hidden, vocabulary, token_types, .. } = *self.config;
+        let ids = self.graph.input("input_ids");
+        let mask = self.graph.input("attention_mask");
+        let mut x = self.lookup("word_embeddings", vocabulary, &ids)?;
+        if token_types > 0 {
+            let types = self.graph.input("token_type_ids");
+            let embedded = self.lookup("token_type_embeddings", token_types, &types)?;
+            x = self.graph.op("Add", &[&x, &embedded], &[]);
+        }
+        let x = self.layer_norm(&x, &format!("{EMBEDDINGS}.LayerNorm"), hidden)?;
+        let mask = self.graph.op("Cast", &[&mask], &[Attribute::Int("to", Element::F32 as i64)]);
+        let last = self.graph.ints(&[2]);
+        let column = self.graph.op("Unsqueeze", &[&mask, &last], &[]);
+        let x = self.graph.op("Mul", &[&x, &column], &[]);
+        let geometry = Geometry::emit(self.graph, self.config, &ids, &mask);
+        Ok((x, geometry))
+    }
+
+    fn lookup(&mut self, table: &str, rows: usize, ids: &Value) -> Result<Value, GraphError> {
+        let name = format!("{EMBEDDINGS}.{table}.weight");
+        let dims = [rows, self.config.hidden];
+        let table = self.graph.copied(&name, &dims, &self.weights.tensor(&name, &dims)?)?;
+        Ok(self.graph.op("Gather", &[&table, ids], &[]))
+    }
+
+    /// The embeddings of relative positions after LayerNorm: `[2 span, hidden]`.
+    fn relative_embeddings(&self) -> Result<Vec<f32>, GraphError> {
+        let DebertaConfig { hidden, span, epsilon, .. } = *self.config;
+        let table = self.weights.values(&format!("{ENCODER}.rel_embeddings.weight"), &[2 * span, hidden])?;
+        let gain = self.weights.values(&format!("{ENCODER}.LayerNorm.weight"), &[hidden])?;
+        let bias = self.weights.values(&format!("{ENCODER}.LayerNorm.bias"), &[hidden])?;
+        Ok(positions::layer_norm(&table, &gain, &bias, epsilon))
+    }
+
+    fn layer(&mut self, layer: usize, x: &Value, geometry: &Geometry, relative: &[f32]) -> Result<Value, GraphError> {
+        let DebertaConfig { hidden, intermediate, .. } = *self.config;
+        let name = format!("{ENCODER}.layer.{layer}");
+        let [query, key, value] = ["query", "key", "value"]
+            .map(|part| Linear::read(self.weights, &format!("{name}.attention.self.{part}_proj"), hidden, hidden));
+        let (key, value) = (key?, value?);
+        // Content and both position terms are each divided by the square root of 3 x the head size.
+        let query = query?.scaled(1.0 / (3.0 * self.config.head_size() as f64).sqrt());
+        let tables = PositionTables {
+            keys: self.position_table(&format!("{name}.position_keys"), relative, &key)?,
+            queries: self.position_table(&format!("{name}.position_queries"), relative, &query)?,
+        };
+
+        let (residual, attended) = if layer + 1 < self.config.layers {
+            let qkv = Linear::side_by_side(&[&query, &key, &value]);
+            let qkv = self.linear(&qkv, &format!("{name}.attention.qkv"), x, Activation::None)?;
+            (x.clone(), geometry.attend(self.graph, &qkv, &tables))
+        } else {
+            let kv = Linear::side_by_side(&[&key, &value]);
+            let kv = self.linear(&kv, &format!("{name}.attention.kv"), x, Activation::None)?;
+            let [zero, one] = [0, 1].map(|n| self.graph.ints(&[n]));
+            let first = self.graph.op("Slice", &[x, &zero, &one, &one], &[]);
+            let q = self.linear(&query, &format!("{name}.attention.q"), &first, Activation::None)?;
+            (first, geometry.attend_first(self.graph, &q, &kv, &tables))
+        };
+        let x = self.residual(&attended, &residual, &format!("{name}.attention.output"), hidden)?;
+        let prefix = format!("{name}.intermediate.dense");
+        let wide = Linear::read(self.weights, &prefix, intermediate, hidden)?;
+        let wide = self.linear(&wide, &prefix, &x, Activation::Gelu)?;
+        self.residual(&wide, &x, &format!("{name}.output"), intermediate)
+    }
+
+    /// `LayerNorm(dense(x) + residual)`.
+    fn residual(&mut self, x: &Value, residual: &Value, prefix: &str, inputs: usize) -> Result<Value, GraphError> {
+        let hidden = self.config.hidden;
+        let dense = format!("{prefix}.dense");
+        let layer = Linear::read(self.weights, &dense, hidden, inputs)?;
+        let y = self.linear(&layer, &dense, x, Activation::None)?;
+        let sum = self.graph.op("Add", &[&y, residual], &[]);
+        self.layer_norm(&sum, &format!("{prefix}.LayerNorm"), hidden)
+    }
+
+    fn linear(&mut self, layer: &Linear, name: &str, x: &Value, activation: Activation) -> Result<Value, GraphError> {
+        layer.emit(self.graph, self.precision, name, x, activation)
+    }
+
+    fn layer_norm(&mut self, x: &Value, prefix: &str, width: usize) -> Result<Value, GraphError> {
+        let [gain, bias] = ["weight", "bias"].map(|part| {
+            let name = format!("{prefix}.{part}");
+            let values = self.weights.values(&name, &[width])?;
+            self.graph.floats(&name, &[width], &values)
+        });
+        let attributes = [Attribute::Int("axis", -1), Attribute::Float("epsilon", self.config.epsilon)];
+        Ok(self.graph.op("LayerNormalization", &[x, &gain?, &bias?], &attributes))
+    }
+
+    fn position_table(&mut self, name: &str, relative: &[f32], layer: &Linear) -> Result<Value, GraphError> {
+        let DebertaConfig { heads, span, .. } = *self.config;
+        let table = positions::project(relative, layer, heads);
+        self.graph.floats(name, &[heads, 2 * span, self.config.head_size()], &table)
+    }
+}

@@ -1,0 +1,117 @@
+//! DeBERTa-v2/v3 weights as a fast ONNX graph.
+//!
+//! ```text
+//! config.json -> DebertaConfig -+
+//! model.safetensors -> Weights -+-> deberta::emit -> Emitter -> model.onnx.data (weights, streamed)
+//!                                     layers, attention         model.onnx      (operators)
+//! ```
+//!
+//! Every result is an ordinary ONNX file with external data that ONNX Runtime opens; [`Precision::Int8`] needs the
+//! operator `oddlog.QuantLinear` besides. This room does not know what runs the graph, nor where checkpoints come from.
+
+mod attention;
+mod config;
+mod data;
+mod deberta;
+mod emitter;
+mod error;
+mod linear;
+mod positions;
+mod proto;
+mod quantise;
+mod stage;
+mod weights;
+
+use std::{fmt, path::Path};
+
+use config::DebertaConfig;
+use data::DataFile;
+use emitter::Emitter;
+use stage::{MARKER, Stage};
+use weights::Weights;
+
+pub use error::GraphError;
+
+/// Version of the graph that is made from a checkpoint. It changes whenever the same checkpoint gives another graph.
+pub const GRAPH_VERSION: u32 = 1;
+
+const GRAPH_FILE: &str = "model.onnx";
+const DATA_FILE: &str = "model.onnx.data";
+
+/// Arithmetic of the linear layers; the rest of the graph is in single precision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Precision {
+    /// Single precision: the logits of transformers, up to rounding.
+    Fp32,
+    /// 8 bits, one scale for each row of activations and each output channel, in the operator `oddlog.QuantLinear`.
+    Int8,
+    /// The same arithmetic in operators that every ONNX Runtime has. On x86 processors without VNNI, ONNX Runtime's
+    /// 8-bit products can saturate, which costs accuracy.
+    Int8Portable,
+}
+
+impl Precision {
+    /// As the command line and file names have it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Fp32 => "fp32",
+            Self::Int8 => "int8",
+            Self::Int8Portable => "int8-portable",
+        }
+    }
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Parts of the model that are done, of all of them.
+#[derive(Debug, Clone, Copy)]
+pub struct Progress {
+    /// From 0 to `total`.
+    pub done: usize,
+    /// At least 1.
+    pub total: usize,
+}
+
+/// Compiles the checkpoint in `source` (`config.json`, `model.safetensors`, `tokenizer.json`) into a model directory at
+/// `place`, which appears whole or not at all. What oddlog made there before is replaced; anything else only with
+/// `force`.
+///
+/// # Errors
+/// [`GraphError`] names the file, tensor or key; nothing is left behind.
+pub fn compile(
+    source: &Path,
+    place: &Path,
+    precision: Precision,
+    force: bool,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<(), GraphError> {
+    let config = DebertaConfig::read(&source.join("config.json"))?;
+    let weights = Weights::open(&source.join("model.safetensors"))?;
+    let stage = Stage::new(place, source, force)?;
+    for name in ["config.json", "tokenizer.json"] {
+        stage.copy(&source.join(name), name)?;
+    }
+    let data = DataFile::create(&stage.dir().join(DATA_FILE))?;
+    let mut graph = Emitter::new(data, DATA_FILE);
+    let logits = deberta::emit(&mut graph, &weights, &config, precision, progress)?;
+    let version = GRAPH_VERSION.to_string();
+    let notes = [("oddlog.graph_version", version.as_str()), ("oddlog.precision", precision.name())];
+    let model = graph.finish(&logits, config.classes, &notes)?;
+    stage.write(GRAPH_FILE, model.bytes())?;
+    stage.write(MARKER, marker(precision).as_bytes())?;
+    stage.publish()
+}
+
+/// The text of [`MARKER`]: what made the directory, and how.
+fn marker(precision: Precision) -> String {
+    let made = serde_json::json!({
+        "made_by": concat!("oddlog ", env!("CARGO_PKG_VERSION")),
+        "graph_version": GRAPH_VERSION,
+        "precision": precision.name(),
+    });
+    format!("{made:#}\n")
+}

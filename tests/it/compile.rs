@@ -1,0 +1,186 @@
+//! `oddlog compile` as its user meets it: results that serve, refusals in one line, nothing left behind.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    os::unix::process::ExitStatusExt,
+    path::Path,
+    process::{Command, Output},
+};
+
+use crate::{
+    graph::{change, checkpoint},
+    parity::root,
+};
+
+fn oddlog(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_oddlog"));
+    command.current_dir(root()).args(args);
+    command
+}
+
+fn run(args: &[&str]) -> (Option<i32>, String, String) {
+    text(&oddlog(args).output().unwrap())
+}
+
+fn text(output: &Output) -> (Option<i32>, String, String) {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
+}
+
+fn names(dir: &Path) -> BTreeSet<String> {
+    fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+fn str(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+#[test]
+fn the_result_is_a_model_that_oddlog_runs() {
+    let out = tempfile::tempdir().unwrap();
+    let dir = out.path().join("fast");
+    for precision in ["fp32", "int8-portable"] {
+        let (code, printed, err) =
+            run(&["compile", "tests/data/tiny-deberta", "--precision", precision, "--out", str(&dir)]);
+        assert_eq!((code, printed.trim_end(), err.as_str()), (Some(0), str(&dir), ""));
+        let files = ["config.json", "model.onnx", "model.onnx.data", "oddlog.json", "tokenizer.json"];
+        assert_eq!(names(&dir), files.map(str::to_owned).into());
+        let made: serde_json::Value = serde_json::from_slice(&fs::read(dir.join("oddlog.json")).unwrap()).unwrap();
+        assert_eq!((&made["precision"], &made["graph_version"]), (&precision.into(), &1.into()));
+        let (code, scored, err) = run(&["analyze", "--model", str(&dir), "kernel panic"]);
+        assert!(code == Some(0) && scored.contains("kernel panic"), "{err}");
+    }
+    assert_eq!(names(out.path()), BTreeSet::from(["fast".into()]));
+}
+
+#[test]
+fn without_out_the_result_stands_beside_the_checkpoint() {
+    let parent = tempfile::tempdir().unwrap();
+    let source = parent.path().join("my-model");
+    fs::rename(checkpoint("odd").keep(), &source).unwrap();
+    let output = oddlog(&["compile", "."]).current_dir(&source).output().unwrap();
+    let (code, printed, err) = text(&output);
+    assert!(code == Some(0) && printed.trim_end().ends_with("my-model-fp32"), "{printed}{err}");
+    assert_eq!(names(parent.path()), BTreeSet::from(["my-model".into(), "my-model-fp32".into()]));
+}
+
+#[test]
+fn a_repository_comes_from_the_hubs_cache() {
+    let work = tempfile::tempdir().unwrap();
+    let commit = "0123456789abcdef0123456789abcdef01234567";
+    let repo = work.path().join("hub/models--owner--tiny");
+    fs::create_dir_all(repo.join("snapshots")).unwrap();
+    fs::create_dir_all(repo.join("refs")).unwrap();
+    fs::write(repo.join("refs/main"), commit).unwrap();
+    let source = checkpoint("small");
+    let snapshot = repo.join("snapshots").join(commit);
+    fs::create_dir(&snapshot).unwrap();
+    for name in names(source.path()) {
+        fs::copy(source.path().join(&name), snapshot.join(&name)).unwrap();
+    }
+    let mut command = oddlog(&["compile", "owner/tiny", "--precision", "int8"]);
+    command.current_dir(work.path()).env("HF_HUB_CACHE", work.path().join("hub")).env("HF_HUB_OFFLINE", "1");
+    let (code, printed, err) = text(&command.output().unwrap());
+    assert_eq!((code, printed.as_str(), err.as_str()), (Some(0), "tiny-int8\n", ""));
+    assert!(work.path().join("tiny-int8/model.onnx").is_file());
+}
+
+#[test]
+fn a_bad_checkpoint_is_one_line_and_leaves_nothing() {
+    let parent = tempfile::tempdir().unwrap();
+    let out = parent.path().join("out");
+    let refused = |source: &Path| {
+        let (code, printed, err) = run(&["compile", str(source), "--out", str(&out)]);
+        assert_eq!((code, printed.as_str(), err.lines().count()), (Some(2), "", 1), "{err}");
+        assert_eq!(names(parent.path()), BTreeSet::new(), "{err}");
+        err
+    };
+    let with = |spoil: &dyn Fn(&Path)| {
+        let dir = checkpoint("small");
+        spoil(dir.path());
+        refused(dir.path())
+    };
+    let config = |from: &'static str, to: &'static str| {
+        move |dir: &Path| {
+            let path = dir.join("config.json");
+            let text = fs::read_to_string(&path).unwrap();
+            assert!(text.contains(from));
+            fs::write(path, text.replace(from, to)).unwrap();
+        }
+    };
+    let last = "deberta.encoder.layer.0.output.dense.weight";
+    let nan = with(&|dir| change(dir, last, |bytes| bytes[40..44].copy_from_slice(&f32::NAN.to_le_bytes())));
+    assert!(nan.contains(last) && nan.contains("NaN at place 10"), "{nan}");
+    let missing = with(&config("\"num_hidden_layers\": 1", "\"num_hidden_layers\": 2"));
+    assert!(missing.contains("deberta.encoder.layer.1") && missing.contains("is missing"), "{missing}");
+    let shape = with(&config("\"vocab_size\": 200", "\"vocab_size\": 201"));
+    assert!(shape.contains("word_embeddings.weight") && shape.contains("[200, 48]") && shape.contains("[201, 48]"));
+    let labels = with(&config("\"1\": \"not_entailment\"", "\"1\": \"neutral\", \"2\": \"x\""));
+    assert!(labels.contains("classifier.weight"), "{labels}");
+    let other = with(&config("\"model_type\": \"deberta-v2\"", "\"model_type\": \"modernbert\""));
+    assert!(other.contains("modernbert"), "{other}");
+    let cut = with(&|dir| {
+        let path = dir.join("model.safetensors");
+        let bytes = fs::read(&path).unwrap();
+        fs::write(path, &bytes[..bytes.len() - 1]).unwrap();
+    });
+    assert!(cut.contains("model.safetensors") && cut.contains("complete"), "{cut}");
+    for file in ["config.json", "model.safetensors", "tokenizer.json"] {
+        let error = with(&|dir| fs::remove_file(dir.join(file)).unwrap());
+        assert!(error.contains(file), "{error}");
+    }
+    let error = refused(&parent.path().join("nowhere"));
+    assert!(error.contains("no such directory"), "{error}");
+}
+
+/// A limit on the size of files stands in for a full disk: the write fails in the middle of the weights.
+#[test]
+fn a_failed_write_leaves_the_old_model_and_nothing_else() {
+    let parent = tempfile::tempdir().unwrap();
+    let out = parent.path().join("out");
+    let limited = |prepare: &str| {
+        let script = format!("{prepare} ulimit -f 40; exec \"$0\" compile tests/data/graph-source --out \"$1\"");
+        let source = checkpoint("small");
+        let script = script.replace("tests/data/graph-source", str(source.path()));
+        let arguments = ["-c", &script, env!("CARGO_BIN_EXE_oddlog"), str(&out)];
+        Command::new("bash").args(arguments).current_dir(root()).output().unwrap()
+    };
+    // With the signal ignored the write returns an error, as on a full disk.
+    let full = || {
+        let (code, printed, err) = text(&limited("trap '' XFSZ;"));
+        assert_eq!((code, printed.as_str(), err.lines().count()), (Some(2), "", 1), "{err}");
+        assert!(err.contains("model.onnx.data") && err.contains("File too large"), "{err}");
+    };
+    full();
+    assert_eq!(names(parent.path()), BTreeSet::new());
+    // With it the process dies in the middle, as in a crash.
+    let killed = limited("");
+    assert!(killed.status.signal().is_some(), "{killed:?}");
+    assert!(!out.exists());
+    assert_eq!(names(parent.path()).len(), 1);
+    // The next one removes what the crash left.
+    let source = checkpoint("odd");
+    assert_eq!(run(&["compile", str(source.path()), "--out", str(&out)]).0, Some(0));
+    assert_eq!(names(parent.path()), BTreeSet::from(["out".into()]));
+    let before = fs::read(out.join("model.onnx.data")).unwrap();
+    full();
+    assert_eq!(names(parent.path()), BTreeSet::from(["out".into()]));
+    assert_eq!(fs::read(out.join("model.onnx.data")).unwrap(), before);
+}
+
+#[test]
+fn a_folder_of_someone_else_is_kept() {
+    let source = checkpoint("odd");
+    let out = tempfile::tempdir().unwrap();
+    let file = out.path().join("letter.txt");
+    fs::write(&file, "dear").unwrap();
+    let args = ["compile", str(source.path()), "--out", str(out.path())];
+    let (code, _, err) = run(&args);
+    assert!(code == Some(2) && err.contains("--force"), "{err}");
+    assert!(file.exists());
+    assert_eq!(run(&[&args[..], &["--force"]].concat()).0, Some(0));
+    assert!(!file.exists() && out.path().join("model.onnx").exists());
+    let (code, _, err) = run(&["compile", str(source.path()), "--force", "--out", str(source.path())]);
+    assert!(code == Some(2) && err.contains("holds what is to be compiled"), "{err}");
+}
