@@ -100,11 +100,37 @@ pub struct Model {
     pub source: String,
     /// Longest pair in tokens; longer logs are cut. At most what the model was made for.
     pub max_length: usize,
+    /// Arithmetic of a model that comes as weights and is compiled here.
+    pub precision: ModelPrecision,
+    /// Share of verdicts, 0 to 1, that 8 bits must have in common with single precision to be served.
+    pub least_agreement: f64,
+    /// Folder of compiled models; empty takes `oddlog` in the user's cache folder.
+    pub cache: String,
+}
+
+/// How a model that comes as weights is served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ModelPrecision {
+    /// Compiled to 8 bits if they agree with single precision, else to single precision.
+    Auto,
+    /// Compiled to 8 bits.
+    Int8,
+    /// Compiled to single precision.
+    Fp32,
+    /// Not compiled: the graph that the model brings.
+    Onnx,
 }
 
 impl Default for Model {
     fn default() -> Self {
-        Self { source: "models/oddlog-minilm".into(), max_length: 512 }
+        Self {
+            source: "models/oddlog-minilm".into(),
+            max_length: 512,
+            precision: ModelPrecision::Auto,
+            least_agreement: 0.99,
+            cache: String::new(),
+        }
     }
 }
 
@@ -275,6 +301,9 @@ impl Config {
         }
         if !(0.0..=1.0).contains(&s.threshold) {
             return Err(format!("scoring.threshold must be from 0 to 1, not {}", s.threshold));
+        }
+        if !(0.0..=1.0).contains(&self.model.least_agreement) {
+            return Err(format!("model.least_agreement must be from 0 to 1, not {}", self.model.least_agreement));
         }
         if !(0.0..=1.0).contains(&b.max_padding) {
             return Err(format!("batching.max_padding must be from 0 to 1, not {}", b.max_padding));

@@ -3,14 +3,15 @@
 //! Rooms, from the street to the cellar; a room may only use those below it:
 //!
 //! ```text
-//! 7  cli       commands, each thin
-//! 6  http      the only place that knows HTTP, JSON and routes
-//! 5  engine    the only place that starts device threads: admission, workers, shutdown
+//! 8  cli       commands, each thin
+//! 7  http      the only place that knows HTTP, JSON and routes
+//! 6  engine    the only place that starts device threads: admission, workers, shutdown
+//! 6  compiled  models made from a checkpoint, compared with single precision, kept in a cache
 //! 5  fidelity  whether a model keeps its word: precisions compared, known scores, same bits in any company
 //! 4  batching | device   blind to each other
 //! 3  classify  logs x hypotheses -> pairs; logits -> scores -> verdict (pure)
 //! 2  model     files, hub, tokenizer, tensors, graph (DeBERTa weights -> ONNX)
-//! 1  kernel | config, error, metrics
+//! 1  kernel | config, error, memory, metrics
 //! ```
 //!
 //! Invariants stated as absences (`tests/it/tidy.rs` holds the ones that a text search can see):
@@ -23,6 +24,7 @@
 pub mod batching;
 pub mod classify;
 pub mod cli;
+pub mod compiled;
 pub mod config;
 pub mod device;
 pub mod engine;
@@ -30,5 +32,6 @@ pub mod error;
 pub mod fidelity;
 pub mod http;
 pub mod kernel;
+pub mod memory;
 pub mod metrics;
 pub mod model;

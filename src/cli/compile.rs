@@ -1,20 +1,26 @@
 //! `oddlog compile`: a DeBERTa checkpoint becomes a fast model directory, whose path is printed.
 
 use std::{
-    io::{self, IsTerminal, Write},
+    io::{self, Write},
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
 use clap::{Args, ValueEnum};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::json;
 
-use super::download;
+use super::{
+    download,
+    load::{LoadArgs, load_runtime, start_log, task},
+    watch::Watch,
+};
 use crate::{
+    compiled::{Build, Gate, build},
     error::StartError,
+    fidelity::{read_samples, shipped_samples},
     model::{
-        ModelSpec, PairTokenizer,
-        graph::{self, GraphError, Precision, Progress},
+        Model,
+        graph::Precision,
         hub::{RepoId, Weights},
     },
 };
@@ -28,9 +34,13 @@ use crate::{
 
 A checkpoint is a folder with config.json, model.safetensors and tokenizer.json, or a hub repository that has them; it is
 fetched if need be. The result goes to <folder>-<precision>, or to <name>-<precision> in the working directory for a
-repository. It appears there whole or not at all.
+repository. It appears there whole or not at all. `oddlog serve --model <checkpoint>` compiles by itself; this command is
+for folders to keep or to carry to other machines.
 
-Exit codes: 0 when the folder is there, 2 for an error.")]
+The gate: sample logs are scored in 8 bits and in single precision, and the agreement is printed and kept beside the model.
+`serve` refuses 8 bits below model.least_agreement.
+
+Exit codes: 0 when the folder is there; 1 if it is, but 8 bits agree less than model.least_agreement; 2 for an error.")]
 pub struct CompileArgs {
     /// Checkpoint folder, or hub repository owner/name[@revision]
     #[arg(value_name = "DIR|REPO")]
@@ -41,6 +51,15 @@ pub struct CompileArgs {
     /// Folder to make
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Logs to compare 8 bits with single precision on, one a line; without it those that oddlog ships
+    #[arg(long, value_name = "FILE", conflicts_with = "no_gate")]
+    samples: Option<PathBuf>,
+    /// Do not compare 8 bits with single precision
+    #[arg(long)]
+    no_gate: bool,
+    /// Configuration file (TOML) with labels and model.least_agreement
+    #[arg(long, value_name = "FILE", env = "ODDLOG_CONFIG")]
+    config: Option<PathBuf>,
     /// Replace the folder even if oddlog did not make it, with all that is in it
     #[arg(long)]
     force: bool,
@@ -73,27 +92,41 @@ impl From<Arithmetic> for Precision {
 /// [`StartError`] names the file, tensor or key; nothing is left behind.
 pub fn run(args: CompileArgs) -> Result<ExitCode, StartError> {
     let precision = Precision::from(args.precision);
-    let (source, place) = find(&args.source, precision)?;
+    let load = LoadArgs { config: args.config, ..LoadArgs::default() };
+    let config = load.config(json!({}))?;
+    start_log(&config)?;
+    let samples = match &args.samples {
+        Some(path) => read_samples(path)?,
+        None => shipped_samples(),
+    };
+    let (checkpoint, place) = find(&args.source, precision)?;
     let place = args.out.unwrap_or(place);
-    // What the server would refuse is refused before the work.
-    let spec = ModelSpec::read(&source.join("config.json"))?;
-    PairTokenizer::read(&source.join("tokenizer.json"), spec.max_length.unwrap_or(usize::MAX))?;
-
-    let bar = progress_bar();
-    let outcome = graph::compile(&source, &place, precision, args.force, &mut |progress: Progress| {
-        bar.set_length(progress.total as u64);
-        bar.set_position(progress.done as u64);
-    });
-    bar.finish_and_clear();
-    outcome.map_err(|error| match error {
-        GraphError::Write { ref path, source } => {
-            StartError::Io { what: format!("writing {}", path.display()), source }
+    let ask = |model: &Model| task(&config, model);
+    let gate = Gate { samples: &samples, ask: &ask, threshold: config.scoring.threshold };
+    let wanted = Build {
+        checkpoint: &checkpoint,
+        place: &place,
+        precision,
+        force: args.force,
+        prepare: false,
+        gate: (!args.no_gate).then_some(gate),
+    };
+    let mut watch = Watch::new(false);
+    let outcome = build(&wanted, || load_runtime(&config), &mut |step| watch.report(step));
+    watch.finish();
+    let agreement = outcome?;
+    let mut passed = true;
+    if let Some(agreement) = agreement {
+        let least = config.model.least_agreement;
+        passed = agreement.share() >= least;
+        eprintln!("oddlog: {precision} beside fp32: {agreement}");
+        if !passed {
+            eprintln!("oddlog: `serve` refuses that; model.least_agreement asks for {} %", least * 100.0);
         }
-        other => StartError::Model { path: source.clone(), reason: other.to_string() },
-    })?;
+    }
     writeln!(io::stdout(), "{}", place.display())
         .map_err(|source| StartError::Io { what: "printing the folder".into(), source })?;
-    Ok(ExitCode::SUCCESS)
+    Ok(ExitCode::from(u8::from(!passed)))
 }
 
 /// The checkpoint's folder, and where its compiled form goes unless told otherwise.
@@ -113,11 +146,4 @@ fn find(source: &str, precision: Precision) -> Result<(PathBuf, PathBuf), StartE
     let folder = download::model_folder(&repo, Weights::Safetensors)?;
     let name = source.split('@').next().and_then(|name| name.rsplit('/').next()).unwrap_or(source);
     Ok((folder, PathBuf::from(format!("{name}-{precision}"))))
-}
-
-fn progress_bar() -> ProgressBar {
-    let target = if io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-    let style =
-        ProgressStyle::with_template("compiling {wide_bar} {pos}/{len} {elapsed}").expect("the template is valid");
-    ProgressBar::with_draw_target(Some(0), target).with_style(style)
 }

@@ -6,7 +6,10 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::{
     error::StartError,
-    model::hub::{Hub, HubError, Progress, RepoId, Weights, human},
+    model::{
+        graph,
+        hub::{Hub, HubError, Progress, RepoId, Weights, human},
+    },
 };
 
 /// Turns progress reports into something to look at.
@@ -92,7 +95,8 @@ fn sentence(progress: &Progress<'_>) -> String {
     }
 }
 
-/// The folder of a hub repository with a model whose weights have the form `weights`: from the cache if it is complete there, else fetched now.
+/// The folder of a hub repository with a model whose weights have the form `weights`: from the cache if it is complete
+/// there, else fetched now.
 ///
 /// # Errors
 /// [`StartError::Download`] says why the model cannot be had and what to do.
@@ -106,6 +110,48 @@ pub fn model_folder(repo: &RepoId, weights: Weights) -> Result<PathBuf, StartErr
     let outcome = hub.fetch(repo, weights, &mut |progress| reporter.report(&progress));
     reporter.finish();
     outcome.map_err(failed)
+}
+
+/// The folder of a hub repository in the form that serves best: weights to compile for a model that can be compiled,
+/// else its ONNX graph. What the cache has already is taken.
+///
+/// # Errors
+/// As [`model_folder`].
+pub fn best_model_folder(repo: &RepoId) -> Result<PathBuf, StartError> {
+    let failed = |e: HubError| StartError::Download(e.to_string());
+    let hub = Hub::from_env(None).map_err(failed)?;
+    let weights = hub.cached(repo, Weights::Safetensors).filter(|folder| graph::covers(folder));
+    if let Some(folder) = weights.or_else(|| hub.cached(repo, Weights::Onnx)) {
+        return Ok(folder);
+    }
+    let mut reporter = Reporter::new(false);
+    let outcome = fetch_best(&hub, repo, &mut |progress| reporter.report(&progress));
+    reporter.finish();
+    outcome.map_err(failed)
+}
+
+/// Fetches a repository in the form that serves best.
+///
+/// # Errors
+/// As [`Hub::fetch`].
+pub fn fetch_best(hub: &Hub, repo: &RepoId, progress: &mut dyn FnMut(Progress<'_>)) -> Result<PathBuf, HubError> {
+    // The small files are not worth a bar.
+    let quiet = &mut |report: Progress<'_>| {
+        if !matches!(report, Progress::Bytes { .. }) {
+            progress(report);
+        }
+    };
+    let companions = hub.fetch(repo, Weights::Companions, quiet)?;
+    if !graph::covers(&companions) {
+        return hub.fetch(repo, Weights::Onnx, progress);
+    }
+    match hub.fetch(repo, Weights::Safetensors, progress) {
+        Err(HubError::MissingFile { .. }) => hub.fetch(repo, Weights::Onnx, progress),
+        Err(HubError::Offline { .. }) if hub.cached(repo, Weights::Onnx).is_some() => {
+            hub.fetch(repo, Weights::Onnx, progress)
+        }
+        outcome => outcome,
+    }
 }
 
 #[cfg(test)]

@@ -8,10 +8,10 @@ use std::{
 
 use clap::{Args, ValueEnum};
 
-use super::download::Reporter;
+use super::download::{Reporter, fetch_best};
 use crate::{
     error::StartError,
-    model::hub::{Hub, HubError, RepoId, RepoIdError, Weights},
+    model::hub::{Hub, HubError, Progress, RepoId, RepoIdError, Weights},
 };
 
 /// What is fetched when no repository is named.
@@ -40,7 +40,7 @@ pub struct FetchArgs {
     #[arg(long, value_name = "REVISION")]
     revision: Option<String>,
     /// Form of the weights
-    #[arg(long, value_enum, default_value_t = Form::Onnx)]
+    #[arg(long, value_enum, default_value_t = Form::Auto)]
     weights: Form,
     /// Cache folder; without it $HF_HUB_CACHE, $HF_HOME/hub or ~/.cache/huggingface/hub
     #[arg(long, value_name = "DIR")]
@@ -59,19 +59,12 @@ pub struct FetchArgs {
 /// The forms that the weights of a model come in.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Form {
+    /// What serves best: tensors of a model that oddlog compiles, else an exported graph
+    Auto,
     /// An exported graph: onnx/model.onnx or model.onnx
     Onnx,
     /// Tensors alone: model.safetensors
     Safetensors,
-}
-
-impl From<Form> for Weights {
-    fn from(form: Form) -> Self {
-        match form {
-            Form::Onnx => Self::Onnx,
-            Form::Safetensors => Self::Safetensors,
-        }
-    }
 }
 
 /// Fetches the model.
@@ -86,7 +79,12 @@ pub fn run(args: FetchArgs) -> Result<ExitCode, StartError> {
     hub.verify = args.verify;
 
     let mut reporter = Reporter::new(args.quiet);
-    let outcome = hub.fetch(&repo, args.weights.into(), &mut |progress| reporter.report(&progress));
+    let report = &mut |progress: Progress<'_>| reporter.report(&progress);
+    let outcome = match args.weights {
+        Form::Auto => fetch_best(&hub, &repo, report),
+        Form::Onnx => hub.fetch(&repo, Weights::Onnx, report),
+        Form::Safetensors => hub.fetch(&repo, Weights::Safetensors, report),
+    };
     reporter.finish();
     let folder = outcome.map_err(failed)?;
     writeln!(io::stdout(), "{}", folder.display())

@@ -8,29 +8,38 @@ use std::{
 use clap::Args;
 use serde_json::{Map, Value, json};
 
-use super::download;
+use super::{download, watch::Watch};
 use crate::{
-    config::{self, Config, LogFormat},
+    classify::{Labels, Task},
+    compiled::{self, Cache, Gate, Wanted},
+    config::{self, Config, LogFormat, ModelPrecision},
     device::{
         Device, FakeDevice,
         onnx::{CpuOptions, OnnxDevice, Runtime},
     },
     error::StartError,
+    fidelity::shipped_samples,
+    memory,
     model::{
         Model,
+        files::PREPARED_GRAPH,
+        graph::Precision,
         hub::{RepoId, Weights},
     },
 };
 
 /// Flags that choose configuration, model and devices.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub struct LoadArgs {
     /// Configuration file (TOML); every key is explained in the shipped config.toml
     #[arg(long, value_name = "FILE", env = "ODDLOG_CONFIG")]
     pub config: Option<PathBuf>,
-    /// Model directory, or hub repository owner/name[@revision] fetched before
+    /// Model directory, or hub repository owner/name[@revision]; weights alone are compiled first
     #[arg(long, value_name = "DIR|REPO")]
     pub model: Option<String>,
+    /// Arithmetic of a model that comes as weights: auto, int8, fp32; or onnx, its own graph
+    #[arg(long, value_name = "PRECISION")]
+    pub precision: Option<String>,
     /// Device: auto, cpu, ...; give it several times for several workers
     #[arg(long, value_name = "DEVICE")]
     pub device: Vec<String>,
@@ -46,8 +55,11 @@ impl LoadArgs {
             Value::Object(map) => map,
             _ => Map::new(),
         };
-        if let Some(model) = &self.model {
-            flags.insert("model".into(), json!({ "source": model }));
+        let mut of_model = Map::new();
+        of_model.extend(self.model.iter().map(|source| ("source".to_owned(), json!(source))));
+        of_model.extend(self.precision.iter().map(|precision| ("precision".to_owned(), json!(precision))));
+        if !of_model.is_empty() {
+            flags.insert("model".into(), of_model.into());
         }
         if !self.device.is_empty() {
             flags.insert("devices".into(), json!({ "devices": self.device }));
@@ -73,19 +85,86 @@ pub fn start_log(config: &Config) -> Result<(), StartError> {
     Ok(())
 }
 
-/// Opens the configured model; one that is named by its hub repository is fetched first if need be.
+/// Opens the configured model. One that is named by its hub repository is fetched first if need be; one that comes as
+/// weights is compiled first, unless the cache of compiled models has it.
 ///
 /// # Errors
-/// [`StartError::Model`], or [`StartError::Download`].
+/// [`StartError`] says what cannot be had, read or made.
 pub fn open_model(config: &Config) -> Result<Model, StartError> {
+    let model = open_any_model(config)?;
+    compiled::check(&model.files.dir, config.model.least_agreement)?;
+    Ok(model)
+}
+
+/// As [`open_model`], even if the model may not serve because its 8 bits are too far from single precision.
+///
+/// # Errors
+/// As [`open_model`].
+pub fn open_any_model(config: &Config) -> Result<Model, StartError> {
+    let model = Model::open(&model_dir(config)?, config.model.max_length)?;
+    memory::give_back();
+    Ok(model)
+}
+
+/// The directory with the graph to serve.
+fn model_dir(config: &Config) -> Result<PathBuf, StartError> {
     let source = &config.model.source;
+    let as_it_is = config.model.precision == ModelPrecision::Onnx;
     let mut dir = find_model(source);
     if !dir.is_dir()
         && let Some(repo) = hub_repository(source)
     {
-        dir = download::model_folder(&repo, Weights::Onnx)?;
+        dir = match as_it_is {
+            true => download::model_folder(&repo, Weights::Onnx)?,
+            false => download::best_model_folder(&repo)?,
+        };
     }
-    Model::open(&dir, config.model.max_length)
+    let graphs = ["model.onnx", "onnx/model.onnx", PREPARED_GRAPH];
+    let has_graph = graphs.iter().any(|name| dir.join(name).is_file());
+    let wanted = match config.model.precision {
+        ModelPrecision::Onnx => return Ok(dir),
+        ModelPrecision::Auto if has_graph || !dir.join("model.safetensors").is_file() => return Ok(dir),
+        ModelPrecision::Auto => Wanted::Best,
+        ModelPrecision::Int8 => Wanted::Only(Precision::Int8),
+        ModelPrecision::Fp32 => Wanted::Only(Precision::Fp32),
+    };
+    if !dir.join("model.safetensors").is_file() {
+        // A graph of the wanted precision, or one whose precision nobody knows.
+        return Ok(dir);
+    }
+    let runtime = load_runtime(config)?;
+    let samples = shipped_samples();
+    let ask = |model: &Model| task(config, model);
+    let gate = Gate { samples: &samples, ask: &ask, threshold: config.scoring.threshold };
+    let cache = Cache::find(&config.model.cache)?;
+    let mut watch = Watch::new(true);
+    let wanted = (wanted, config.model.least_agreement);
+    let place = compiled::cached(&cache, &dir, wanted, gate, runtime, &mut |step| watch.report(step));
+    watch.finish();
+    place
+}
+
+/// The configured labels for `model`.
+///
+/// # Errors
+/// [`StartError::Config`] if they cannot be used with it.
+pub fn task(config: &Config, model: &Model) -> Result<Task, StartError> {
+    let scoring = &config.scoring;
+    let labels = Labels {
+        labels: scoring.labels.clone(),
+        anomaly_label: scoring.anomaly_label.clone(),
+        hypothesis_template: scoring.hypothesis_template.clone(),
+        multi_label: scoring.multi_label,
+    };
+    Task::new(labels, &model.tokenizer, scoring.max_labels).map_err(|e| StartError::Config(format!("scoring: {e}")))
+}
+
+/// ONNX Runtime from where the configuration says.
+///
+/// # Errors
+/// As [`Runtime::load`].
+pub fn load_runtime(config: &Config) -> Result<Runtime, StartError> {
+    Runtime::load(&Runtime::find(&config.devices.onnxruntime))
 }
 
 /// The repository that `source` names, unless it reads as a path: the shipped model's, or one whose first folder exists.
@@ -125,7 +204,7 @@ pub fn make_devices(config: &Config, model: &Model) -> Result<Vec<Box<dyn Device
         let name = format!("{kind}:{index}");
         devices.push(match kind {
             "cpu" => {
-                let runtime = Runtime::load(&Runtime::find(&config.devices.onnxruntime))?;
+                let runtime = load_runtime(config)?;
                 Box::new(OnnxDevice::cpu(runtime, name, model, options)?)
             }
             "fake" => Box::new(FakeDevice::new(name, model.spec.classes)),

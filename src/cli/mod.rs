@@ -6,6 +6,8 @@ mod download;
 mod fetch;
 mod load;
 mod serve;
+mod verify;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -25,6 +27,7 @@ enum Command {
     Compile(compile::CompileArgs),
     Fetch(fetch::FetchArgs),
     Serve(serve::ServeArgs),
+    Verify(verify::VerifyArgs),
 }
 
 /// Runs the command line of this process. Exit code 2 means an error, told on standard error.
@@ -35,6 +38,7 @@ pub fn main() -> ExitCode {
         Command::Compile(args) => compile::run(args),
         Command::Fetch(args) => fetch::run(args),
         Command::Serve(args) => serve::run(args),
+        Command::Verify(args) => verify::run(args),
     };
     match result {
         Ok(code) => code,

@@ -59,6 +59,11 @@ impl Operator for QuantLinear {
         let [x, .., bias] = shapes[..] else { return Ok(()) };
         // An unknown rank is told as no dimensions.
         let (Some(_), &[n]) = (x.last(), &bias[..]) else { return Ok(()) };
+        // A dimension that is not known yet would be told as -1, which ONNX Runtime's optimisers take for a length:
+        // slicing it ends the process.
+        if n < 0 || x[..x.len() - 1].iter().any(|dimension| *dimension < 0) {
+            return Ok(());
+        }
         let mut y = x.to_vec();
         *y.last_mut().expect("x has a last dimension") = n;
         let symbols = SymbolicDimensions::empty(y.len());

@@ -20,8 +20,10 @@ use ort::{
 use super::{Device, DeviceError, custom_op};
 use crate::{
     error::StartError,
-    model::{InputTensors, Model},
+    model::{InputTensors, Model, files::PREPARED_GRAPH},
 };
+
+const PREPARED_DATA: &str = "model.prepared.onnx.data";
 
 /// The variable that keeps ONNX Runtime's official builds from sending telemetry. They read it while they load.
 pub const TELEMETRY_VARIABLE: &str = "ORT_DISABLE_TELEMETRY";
@@ -76,16 +78,16 @@ impl Runtime {
     /// # Errors
     /// What ONNX Runtime says.
     pub fn open(self, path: &Path, options: CpuOptions) -> ort::Result<Session> {
-        // ONNX Runtime looks whether it knows our domain and adds it if not, without a lock: two first sessions at a
-        // time would both add it, and one of them fail.
-        static FIRST: Mutex<()> = Mutex::new(());
-        static DOMAIN_IS_KNOWN: AtomicBool = AtomicBool::new(false);
-        let first =
-            (!DOMAIN_IS_KNOWN.load(Ordering::Acquire)).then(|| FIRST.lock().unwrap_or_else(PoisonError::into_inner));
-        let session = cpu_builder(self, options)?.commit_from_file(path)?;
-        DOMAIN_IS_KNOWN.store(true, Ordering::Release);
-        drop(first);
-        Ok(session)
+        // A graph that `prepare` made is loaded as it is.
+        let prepared = path.file_name().is_some_and(|name| name == PREPARED_GRAPH);
+        let level = if prepared { GraphOptimizationLevel::Disable } else { GraphOptimizationLevel::All };
+        let mut builder = cpu_builder(self, options, level)?;
+        one_at_first(|| builder.commit_from_file(path))
+    }
+
+    /// Which build of the library it is, as the library tells.
+    pub fn build(self) -> &'static str {
+        ort::info()
     }
 
     /// Where the library is: `configured` if not empty, else `ORT_DYLIB_PATH`, else `.ort/` beside the working
@@ -113,6 +115,26 @@ pub struct CpuOptions {
     pub intra_op_threads: usize,
     /// Most padded tokens in one run; larger inputs are run in slices of rows.
     pub max_run_tokens: usize,
+}
+
+/// Optimises the graph in the directory `from` for this ONNX Runtime and this processor, into `to`: the weights are
+/// written as the kernels want them, so that all sessions share the one file that is mapped.
+///
+/// # Errors
+/// [`StartError::Model`] if the graph does not load or the result cannot be written.
+pub fn prepare(runtime: Runtime, from: &Path, to: &Path) -> Result<(), StartError> {
+    let fail = |e: ort::Error| StartError::Model { path: from.to_owned(), reason: e.message().to_owned() };
+    let graph = from.join("model.onnx");
+    let options = CpuOptions { intra_op_threads: 1, max_run_tokens: 1 };
+    let session = || {
+        let mut builder = cpu_builder(runtime, options, GraphOptimizationLevel::Level2)?
+            .with_optimized_model_path(to.join(PREPARED_GRAPH))?
+            .with_config_entry("session.optimized_model_external_initializers_file_name", PREPARED_DATA)?
+            .with_config_entry("session.optimized_model_external_initializers_min_size_in_bytes", "1024")?
+            .with_config_entry("session.save_external_prepacked_constant_initializers", "1")?;
+        one_at_first(|| builder.commit_from_file(&graph))
+    };
+    session().map(drop).map_err(fail)
 }
 
 /// One session on one execution provider.
@@ -200,12 +222,25 @@ fn failed(error: ort::Error) -> DeviceError {
     DeviceError(error.message().to_owned())
 }
 
-fn cpu_builder(runtime: Runtime, options: CpuOptions) -> ort::Result<SessionBuilder> {
+/// Makes a session, the process's first one alone. ONNX Runtime looks whether it knows our domain and adds it if not,
+/// without a lock: two first sessions at a time would both add it, and one of them fail.
+fn one_at_first(make: impl FnOnce() -> ort::Result<Session>) -> ort::Result<Session> {
+    static FIRST: Mutex<()> = Mutex::new(());
+    static DOMAIN_IS_KNOWN: AtomicBool = AtomicBool::new(false);
+    let first =
+        (!DOMAIN_IS_KNOWN.load(Ordering::Acquire)).then(|| FIRST.lock().unwrap_or_else(PoisonError::into_inner));
+    let session = make()?;
+    DOMAIN_IS_KNOWN.store(true, Ordering::Release);
+    drop(first);
+    Ok(session)
+}
+
+fn cpu_builder(runtime: Runtime, options: CpuOptions, level: GraphOptimizationLevel) -> ort::Result<SessionBuilder> {
     Ok(Session::builder(runtime.environment)?
         .with_intra_threads(options.intra_op_threads)?
         .with_inter_threads(1)?
         .with_parallel_execution(false)?
-        .with_optimization_level(GraphOptimizationLevel::All)?
+        .with_optimization_level(level)?
         .with_memory_pattern(false)?
         .with_intra_op_spinning(false)?
         .with_inter_op_spinning(false)?

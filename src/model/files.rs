@@ -4,12 +4,15 @@ use std::path::{Path, PathBuf};
 
 use crate::error::StartError;
 
+/// Name of a graph that is optimised for this machine already.
+pub const PREPARED_GRAPH: &str = "model.prepared.onnx";
+
 /// Paths of the three files that make an NLI cross-encoder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelFiles {
     /// The directory they were found in.
     pub dir: PathBuf,
-    /// `model.onnx` or `onnx/model.onnx`.
+    /// `model.onnx`, `onnx/model.onnx`, or [`PREPARED_GRAPH`].
     pub onnx: PathBuf,
     /// `tokenizer.json`.
     pub tokenizer: PathBuf,
@@ -38,7 +41,10 @@ impl ModelFiles {
         };
         Ok(Self {
             dir: dir.to_owned(),
-            onnx: one_of(&["model.onnx", "onnx/model.onnx"])?,
+            onnx: match dir.join(PREPARED_GRAPH) {
+                prepared if prepared.is_file() => prepared,
+                _ => one_of(&["model.onnx", "onnx/model.onnx"])?,
+            },
             tokenizer: one_of(&["tokenizer.json"])?,
             config: one_of(&["config.json"])?,
         })

@@ -42,13 +42,14 @@ fn the_result_is_a_model_that_oddlog_runs() {
     let dir = out.path().join("fast");
     for precision in ["fp32", "int8-portable"] {
         let (code, printed, err) =
-            run(&["compile", "tests/data/tiny-deberta", "--precision", precision, "--out", str(&dir)]);
+            run(&["compile", "tests/data/tiny-deberta", "--precision", precision, "--no-gate", "--out", str(&dir)]);
         assert_eq!((code, printed.trim_end(), err.as_str()), (Some(0), str(&dir), ""));
         let files = ["config.json", "model.onnx", "model.onnx.data", "oddlog.json", "tokenizer.json"];
         assert_eq!(names(&dir), files.map(str::to_owned).into());
         let made: serde_json::Value = serde_json::from_slice(&fs::read(dir.join("oddlog.json")).unwrap()).unwrap();
         assert_eq!((&made["precision"], &made["graph_version"]), (&precision.into(), &1.into()));
-        let (code, scored, err) = run(&["analyze", "--model", str(&dir), "kernel panic"]);
+        let mut analyze = oddlog(&["analyze", "--model", str(&dir), "kernel panic"]);
+        let (code, scored, err) = text(&analyze.env("ODDLOG_MODEL__LEAST_AGREEMENT", "0").output().unwrap());
         assert!(code == Some(0) && scored.contains("kernel panic"), "{err}");
     }
     assert_eq!(names(out.path()), BTreeSet::from(["fast".into()]));
@@ -79,7 +80,7 @@ fn a_repository_comes_from_the_hubs_cache() {
     for name in names(source.path()) {
         fs::copy(source.path().join(&name), snapshot.join(&name)).unwrap();
     }
-    let mut command = oddlog(&["compile", "owner/tiny", "--precision", "int8"]);
+    let mut command = oddlog(&["compile", "owner/tiny", "--precision", "int8", "--no-gate"]);
     command.current_dir(work.path()).env("HF_HUB_CACHE", work.path().join("hub")).env("HF_HUB_OFFLINE", "1");
     let (code, printed, err) = text(&command.output().unwrap());
     assert_eq!((code, printed.as_str(), err.as_str()), (Some(0), "tiny-int8\n", ""));
@@ -183,4 +184,102 @@ fn a_folder_of_someone_else_is_kept() {
     assert!(!file.exists() && out.path().join("model.onnx").exists());
     let (code, _, err) = run(&["compile", str(source.path()), "--force", "--out", str(source.path())]);
     assert!(code == Some(2) && err.contains("holds what is to be compiled"), "{err}");
+}
+
+/// The random weights of tests/data/tiny-deberta lose too many verdicts in 8 bits to pass the gate.
+#[test]
+fn eight_bits_that_disagree_are_told_and_not_served() {
+    let out = tempfile::tempdir().unwrap();
+    let dir = out.path().join("fast");
+    let compile = |more: &[&str]| {
+        let args = ["compile", "tests/data/tiny-deberta", "--precision", "int8", "--out", str(&dir)];
+        run(&[&args[..], more].concat())
+    };
+    let (code, printed, err) = compile(&[]);
+    assert_eq!((code, printed.trim_end()), (Some(1), str(&dir)), "{err}");
+    assert!(err.contains("478 verdicts equal") && err.contains("asks for 99 %"), "{err}");
+    let (code, _, err) = run(&["analyze", "--model", str(&dir), "x"]);
+    assert!(code == Some(2) && err.contains("not close enough") && err.contains("least_agreement"), "{err}");
+    let told_to = |least: &str| {
+        let mut command = oddlog(&["analyze", "--model", str(&dir), "x"]);
+        command.env("ODDLOG_MODEL__LEAST_AGREEMENT", least).output().unwrap().status.code()
+    };
+    assert_eq!((told_to("0.5"), told_to("0.99")), (Some(0), Some(2)));
+
+    let samples = out.path().join("samples");
+    fs::write(&samples, "disk failure\n\nuser logged in\n").unwrap();
+    let (_, _, err) = compile(&["--samples", str(&samples)]);
+    assert!(err.contains("of 2 verdicts equal"), "{err}");
+    assert_eq!(compile(&["--samples", "/no/such/file"]).0, Some(2));
+    assert_eq!(compile(&["--no-gate"]).0, Some(0));
+    let (code, _, err) = run(&["analyze", "--model", str(&dir), "x"]);
+    assert!(code == Some(2) && err.contains("nobody has compared"), "{err}");
+}
+
+#[test]
+fn weights_are_compiled_once_and_kept_in_the_cache() {
+    let work = tempfile::tempdir().unwrap();
+    // Without its own graph, only weights are left to serve.
+    let checkpoint = work.path().join("model");
+    fs::create_dir(&checkpoint).unwrap();
+    for name in ["config.json", "model.safetensors", "tokenizer.json"] {
+        fs::copy(root().join("tests/data/tiny-deberta").join(name), checkpoint.join(name)).unwrap();
+    }
+    let cache = work.path().join("cache");
+    let analyze = |more: &[&str]| {
+        let mut command = oddlog(&[&["analyze", "--model", str(&checkpoint)], more, &["disk failure"]].concat());
+        text(&command.env("ODDLOG_MODEL__CACHE", &cache).output().unwrap())
+    };
+    let fp32 = |printed: &str| serde_json::from_str::<serde_json::Value>(printed).unwrap()["confidence"].clone();
+    let (code, stock, _) = run(&["analyze", "--model", "tests/data/tiny-deberta", "disk failure"]);
+    assert_eq!(code, Some(0));
+    let (code, printed, err) = analyze(&[]);
+    assert!(code == Some(0) && err.contains("not close enough") && err.contains("compiling to fp32"), "{err}");
+    let difference = fp32(&printed).as_f64().unwrap() - fp32(&stock).as_f64().unwrap();
+    assert!(difference.abs() < 1e-5, "{printed}{stock}");
+    let made = names(&cache);
+    assert_eq!(made.len(), 2, "{made:?}");
+    assert!(made.iter().any(|name| name.contains("-int8-")) && made.iter().any(|name| name.contains("-fp32-")));
+
+    let (code, again, err) = analyze(&[]);
+    assert!((code, &again) == (Some(0), &printed) && !err.contains("compiling"), "{err}");
+    let (code, again, err) = analyze(&["--precision", "fp32"]);
+    assert_eq!((code, &again, err.as_str()), (Some(0), &printed, ""));
+    let (code, _, err) = analyze(&["--precision", "int8"]);
+    assert!(code == Some(2) && err.contains("not close enough") && !err.contains("compiling"), "{err}");
+    let (code, _, err) = analyze(&["--precision", "onnx"]);
+    assert!(code == Some(2) && err.contains("model.onnx"), "{err}");
+    assert_eq!(names(&cache), made);
+
+    // Other weights are another model.
+    let weights = checkpoint.join("model.safetensors");
+    let mut bytes = fs::read(&weights).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1 << 6;
+    fs::write(&weights, bytes).unwrap();
+    let (_, _, err) = analyze(&["--precision", "fp32"]);
+    assert!(err.contains("compiling to fp32"), "{err}");
+}
+
+#[test]
+fn verify_tells_what_holds() {
+    let out = tempfile::tempdir().unwrap();
+    let (code, printed, err) = run(&["verify"]);
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    assert!(printed.contains("company    ok       0 of 1434") && printed.contains("golden     not made"), "{printed}");
+
+    let dir = out.path().join("fast");
+    let args = ["compile", "tests/data/tiny-deberta", "--precision", "int8", "--no-gate", "--out", str(&dir)];
+    assert_eq!(run(&args).0, Some(0));
+    let (code, printed, err) = run(&["verify", "--model", str(&dir), "--format", "json"]);
+    assert_eq!(code, Some(1), "{err}");
+    let report: serde_json::Value = serde_json::from_str(&printed).unwrap();
+    assert_eq!(report["passed"], false);
+    let outcomes: Vec<_> =
+        report["checks"].as_array().unwrap().iter().map(|check| (&check["name"], &check["passed"])).collect();
+    let expected = [("company", Some(true)), ("agreement", Some(false)), ("golden", None)];
+    for (outcome, expected) in outcomes.iter().zip(expected) {
+        assert_eq!((outcome.0.as_str().unwrap(), outcome.1.as_bool()), expected);
+    }
+    assert_eq!(names(out.path()), BTreeSet::from(["fast".into()]));
 }

@@ -162,15 +162,15 @@ fn without_its_positions_a_model_misses_the_reference() {
 /// another choice; what one level more or less does is bounded by what all the roundings to levels did together.
 #[test]
 fn eight_bits_give_the_logits_of_quantised_layers() {
-    for name in MODELS {
+    for (name, precision) in MODELS.iter().flat_map(|name| [(name, Precision::Int8), (name, Precision::Int8Portable)]) {
         let cases = reference(name);
-        let (_out, mut device, _) = compiled(checkpoint(name).path(), Precision::Int8Portable);
+        let (_out, mut device, _) = compiled(checkpoint(name).path(), precision);
         let from_quantised = differences(&mut device, &cases, |case| &case.int8);
         let from_single = worst(&mut device, &cases);
         let equal = from_quantised.iter().filter(|d| **d <= TOLERANCE).count();
         let most = from_quantised.iter().fold(0f32, |most, d| most.max(*d));
         println!(
-            "{name}: {equal} of {} rows, others up to {most:e}, {from_single:e} from single precision",
+            "{name} {precision}: {equal} of {} rows, others up to {most:e}, {from_single:e} from single precision",
             from_quantised.len()
         );
         assert!(equal * 4 >= from_quantised.len() * 3, "{name}: {equal} of {}", from_quantised.len());
@@ -182,7 +182,7 @@ fn eight_bits_give_the_logits_of_quantised_layers() {
 fn a_row_has_the_same_bits_in_any_company() {
     let lengths = [3, 9, 16, 17, 30, 31, 32, 40, 47, 55, 60, 64, 5, 21, 12, 50, 33];
     for name in ["base", "large", "odd"] {
-        for precision in [Precision::Fp32, Precision::Int8Portable] {
+        for precision in [Precision::Fp32, Precision::Int8, Precision::Int8Portable] {
             let (_out, mut device, model) = compiled(checkpoint(name).path(), precision);
             let mut expected = vec![Vec::new(); lengths.len()];
             let mut seen = 0;

@@ -27,10 +27,10 @@ use std::{fmt, path::Path};
 use config::DebertaConfig;
 use data::DataFile;
 use emitter::Emitter;
-use stage::{MARKER, Stage};
 use weights::Weights;
 
 pub use error::GraphError;
+pub use stage::{MARKER, Stage};
 
 /// Version of the graph that is made from a checkpoint. It changes whenever the same checkpoint gives another graph.
 pub const GRAPH_VERSION: u32 = 1;
@@ -74,6 +74,11 @@ pub struct Progress {
     pub done: usize,
     /// At least 1.
     pub total: usize,
+}
+
+/// Whether the directory's `config.json` describes a model that can be compiled.
+pub fn covers(dir: &Path) -> bool {
+    DebertaConfig::read(&dir.join("config.json")).is_ok()
 }
 
 /// Compiles the checkpoint in `source` (`config.json`, `model.safetensors`, `tokenizer.json`) into a model directory at

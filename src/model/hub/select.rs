@@ -9,6 +9,8 @@ pub enum Weights {
     Onnx,
     /// `model.safetensors`.
     Safetensors,
+    /// None: configuration and tokenizer alone, to see what the model is.
+    Companions,
 }
 
 const REQUIRED: [&str; 2] = ["config.json", "tokenizer.json"];
@@ -20,6 +22,7 @@ impl Weights {
         match self {
             Self::Onnx => &["onnx/model.onnx", "model.onnx"],
             Self::Safetensors => &["model.safetensors"],
+            Self::Companions => &[],
         }
     }
 }
@@ -37,11 +40,14 @@ pub fn select(present: &[String], weights: Weights) -> Result<Vec<String>, Strin
         }
     }
     let places = weights.places();
+    let optional = OPTIONAL.into_iter().filter(|name| has(name)).map(str::to_owned);
+    let required = REQUIRED.into_iter().map(str::to_owned);
+    if places.is_empty() {
+        return Ok(optional.chain(required).collect());
+    }
     let main = places.iter().copied().find(|place| has(place)).ok_or_else(|| places.join(" or "))?;
 
-    let optional = OPTIONAL.into_iter().filter(|name| has(name)).map(str::to_owned);
     let companions = present.iter().filter(|name| is_companion(name, main)).cloned();
-    let required = REQUIRED.into_iter().map(str::to_owned);
     Ok(optional.chain(companions).chain(required).chain([main.to_owned()]).collect())
 }
 
@@ -89,6 +95,7 @@ mod tests {
             "onnx/model.onnx",
         ];
         assert_eq!(taken, expected);
+        assert_eq!(select(&repo, Weights::Companions).unwrap(), ["added_tokens.json", "config.json", "tokenizer.json"]);
         assert_eq!(select(&repo, Weights::Safetensors).unwrap().last().unwrap(), "model.safetensors");
     }
 

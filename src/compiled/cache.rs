@@ -1,0 +1,127 @@
+//! Compiled models that `serve` made for itself, under a key of everything that they depend on.
+
+use std::{
+    fs::File,
+    io::Read,
+    path::{Path, PathBuf},
+};
+
+use sha2::{Digest, Sha256};
+
+use super::{Build, Gate, Note, Step, build};
+use crate::{
+    device::onnx::Runtime,
+    error::StartError,
+    model::graph::{GRAPH_VERSION, Precision},
+};
+
+/// Where compiled models are kept.
+#[derive(Debug, Clone)]
+pub struct Cache(pub PathBuf);
+
+/// Which precision is to serve.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// 8 bits if their verdicts are those of single precision, else single precision.
+    Best,
+    /// This one.
+    Only(Precision),
+}
+
+impl Cache {
+    /// `configured` if not empty, else `oddlog` in the user's cache folder.
+    ///
+    /// # Errors
+    /// [`StartError::Config`] if there is no such folder either.
+    pub fn find(configured: &str) -> Result<Self, StartError> {
+        if !configured.is_empty() {
+            return Ok(Self(configured.into()));
+        }
+        let folder = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let user = folder("XDG_CACHE_HOME").or_else(|| Some(folder("HOME")?.join(".cache")));
+        let none = || StartError::Config("neither HOME nor XDG_CACHE_HOME is set; set model.cache to a folder".into());
+        Ok(Self(user.ok_or_else(none)?.join("oddlog")))
+    }
+
+    /// The place of a checkpoint's compiled form.
+    fn place(&self, weights: &str, precision: Precision, runtime: Runtime) -> PathBuf {
+        let machine = format!("{}\n{}", runtime.build(), processor_features());
+        let machine = hex(&Sha256::digest(machine.as_bytes()));
+        self.0.join(format!("{}-{precision}-g{GRAPH_VERSION}-{}", &weights[..16], &machine[..8]))
+    }
+}
+
+/// The compiled form of `checkpoint` to serve: from the cache, or made now.
+///
+/// # Errors
+/// [`StartError`] if it cannot be made. Whether 8 bits agree well enough is for [`super::check`] to say, unless
+/// [`Wanted::Best`] leaves a choice.
+pub fn cached(
+    cache: &Cache,
+    checkpoint: &Path,
+    (wanted, least): (Wanted, f64),
+    gate: Gate,
+    runtime: Runtime,
+    report: &mut dyn FnMut(Step),
+) -> Result<PathBuf, StartError> {
+    let weights = checksum(&checkpoint.join("model.safetensors"))?;
+    std::fs::create_dir_all(&cache.0)
+        .map_err(|source| StartError::Io { what: format!("making the cache {}", cache.0.display()), source })?;
+    let mut obtain = |precision: Precision| {
+        let place = cache.place(&weights, precision, runtime);
+        if Note::read(&place)?.is_none() {
+            let wanted = Build { checkpoint, place: &place, precision, force: false, prepare: true, gate: Some(gate) };
+            build(&wanted, || Ok(runtime), report)?;
+        }
+        Ok(place)
+    };
+    match wanted {
+        Wanted::Only(precision) => obtain(precision),
+        Wanted::Best => {
+            let place = obtain(Precision::Int8)?;
+            let agreement = Note::read(&place)?.and_then(|note| note.agreement);
+            match agreement {
+                Some(agreement) if agreement.share() < least => {
+                    tracing::warn!(%agreement, "8 bits are not close enough to single precision, which serves instead");
+                    obtain(Precision::Fp32)
+                }
+                _ => Ok(place),
+            }
+        }
+    }
+}
+
+/// SHA-256 of a file, in hexadecimal.
+fn checksum(path: &Path) -> Result<String, StartError> {
+    let fail = |source| StartError::Io { what: format!("reading {}", path.display()), source };
+    let mut file = File::open(path).map_err(fail)?;
+    let (mut hasher, mut buffer) = (Sha256::new(), vec![0; 1 << 20]);
+    loop {
+        match file.read(&mut buffer).map_err(fail)? {
+            0 => return Ok(hex(&hasher.finalize())),
+            n => hasher.update(&buffer[..n]),
+        }
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The processor features that ONNX Runtime's kernels and packed weights depend on.
+fn processor_features() -> String {
+    let mut features = vec![std::env::consts::ARCH];
+    #[cfg(target_arch = "x86_64")]
+    for (name, there) in [
+        ("avx2", std::arch::is_x86_feature_detected!("avx2")),
+        ("avxvnni", std::arch::is_x86_feature_detected!("avxvnni")),
+        ("avx512f", std::arch::is_x86_feature_detected!("avx512f")),
+        ("avx512vnni", std::arch::is_x86_feature_detected!("avx512vnni")),
+        ("avx512bf16", std::arch::is_x86_feature_detected!("avx512bf16")),
+    ] {
+        if there {
+            features.push(name);
+        }
+    }
+    features.join(" ")
+}

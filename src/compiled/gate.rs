@@ -1,0 +1,85 @@
+//! The gate: 8 bits serve only if their verdicts are those of single precision.
+
+use std::path::Path;
+
+use super::Note;
+use crate::{
+    classify::Task,
+    device::onnx::{CpuOptions, OnnxDevice, Runtime},
+    error::StartError,
+    fidelity::{Agreement, Company, Scorer},
+    model::Model,
+};
+
+/// Padded tokens in one run of the comparison.
+const RUN_TOKENS: usize = 1024;
+
+/// How precisions are compared.
+#[derive(Clone, Copy)]
+pub struct Gate<'a> {
+    /// Logs.
+    pub samples: &'a [String],
+    /// What is asked of each, for a model.
+    pub ask: &'a dyn Fn(&Model) -> Result<Task, StartError>,
+    /// Score from which a log is an anomaly.
+    pub threshold: f32,
+}
+
+/// Scores the samples with the models in two directories, single precision first, and compares them. `done` is told how
+/// many scores there are, and how many there will be.
+///
+/// # Errors
+/// [`StartError`] if a model cannot be opened or run.
+pub fn compare_with_fp32(
+    runtime: Runtime,
+    fp32: &Path,
+    other: &Path,
+    gate: Gate,
+    done: &mut dyn FnMut(usize, usize),
+) -> Result<Agreement, StartError> {
+    let Gate { samples, ask, threshold } = gate;
+    let mut scores = Vec::with_capacity(2);
+    for (round, dir) in [fp32, other].into_iter().enumerate() {
+        let model = Model::open(dir, usize::MAX)?;
+        let mut device = OnnxDevice::cpu(runtime, "cpu".into(), &model, all_cores())?;
+        let task = ask(&model)?;
+        let mut scorer = Scorer::new(&model, &task, &mut device);
+        let mut told = |ready: usize| done(round * samples.len() + ready, 2 * samples.len());
+        let result = scorer.anomaly_scores(samples, Company::Near(RUN_TOKENS), &mut told);
+        scores.push(result.map_err(|e| StartError::Model { path: dir.to_owned(), reason: e.to_string() })?);
+    }
+    Ok(Agreement::between(&scores[0], &scores[1], threshold))
+}
+
+/// One session that uses the whole machine.
+pub fn all_cores() -> CpuOptions {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    CpuOptions { intra_op_threads: cores, max_run_tokens: RUN_TOKENS }
+}
+
+/// Whether the model in `dir` may serve: one in 8 bits needs a measured agreement of at least `least`.
+///
+/// # Errors
+/// [`StartError::Model`] says how far it is off and what may be done.
+pub fn check(dir: &Path, least: f64) -> Result<(), StartError> {
+    let Some(note) = Note::read(dir)? else { return Ok(()) };
+    if !note.precision.starts_with("int8") {
+        return Ok(());
+    }
+    let reason = match note.agreement {
+        Some(agreement) if agreement.share() >= least => return Ok(()),
+        Some(agreement) => format!(
+            "its verdicts in {} are not close enough to single precision's: {agreement}; model.least_agreement asks \
+             for {} %. Serve it with model.precision = \"fp32\", or lower model.least_agreement",
+            note.precision,
+            least * 100.0
+        ),
+        None if least <= 0.0 => return Ok(()),
+        None => format!(
+            "nobody has compared its {} with single precision. Compile it again without --no-gate, or set \
+             model.least_agreement = 0",
+            note.precision
+        ),
+    };
+    Err(StartError::Model { path: dir.to_owned(), reason })
+}
