@@ -5,6 +5,7 @@
 //! ```text
 //! 7  cli       commands, each thin
 //! 6  http      the only place that knows HTTP, JSON and routes
+//! 6  tuning    which settings serve most on this machine, by measuring
 //! 5  engine    the only place that starts device threads: admission, workers, shutdown
 //! 5  fidelity  whether a model keeps its word: precisions compared, known scores, same bits in any company
 //! 4  batching | device   blind to each other
@@ -32,3 +33,4 @@ pub mod http;
 pub mod kernel;
 pub mod metrics;
 pub mod model;
+pub mod tuning;

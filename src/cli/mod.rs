@@ -6,6 +6,7 @@ mod download;
 mod fetch;
 mod load;
 mod serve;
+mod tune;
 
 use std::process::ExitCode;
 
@@ -25,6 +26,7 @@ enum Command {
     Compile(compile::CompileArgs),
     Fetch(fetch::FetchArgs),
     Serve(serve::ServeArgs),
+    Tune(tune::TuneArgs),
 }
 
 /// Runs the command line of this process. Exit code 2 means an error, told on standard error.
@@ -35,6 +37,7 @@ pub fn main() -> ExitCode {
         Command::Compile(args) => compile::run(args),
         Command::Fetch(args) => fetch::run(args),
         Command::Serve(args) => serve::run(args),
+        Command::Tune(args) => tune::run(args),
     };
     match result {
         Ok(code) => code,
