@@ -11,7 +11,7 @@
 
 use serde::Serialize;
 
-use super::{Candidate, Gain, Grid, Halt, Run, Trial, candidate::AXES};
+use super::{Candidate, Gain, Grid, Halt, Run, Trial, candidate::AXES, trial::median};
 use crate::error::StartError;
 
 /// Most numbers of clients that a candidate is tried with, besides the present settings.
@@ -29,7 +29,7 @@ const HEADROOM: f64 = 0.9;
 /// How thorough the search is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Effort {
-    /// Rounds for each axis, after the candidates have settled.
+    /// Rounds for each axis, after the candidates have settled; at least 1.
     pub rounds: usize,
     /// Rounds of the final.
     pub final_rounds: usize,
@@ -168,8 +168,18 @@ impl Search<'_> {
                 self.trials[*i].ratios.push(ratio(run, &runs[0]));
             }
         }
-        // A change must be worth it, so the first of the bases has an advantage. Equal ones keep their order.
-        let key = |i: usize| self.score(i) * if i == bases[0] { Gain::LEAST } else { 1.0 };
+        // Only these rounds count, in which all were measured side by side. A change must be worth it, so the first of
+        // the bases has an advantage. Equal ones keep their order.
+        let rounds = self.plan.effort.rounds;
+        let key = |i: usize| {
+            let ratios = &self.trials[i].ratios;
+            let here = median(ratios[ratios.len() - rounds..].iter().copied());
+            match self.trials[i].meets(self.plan.p99_ms) {
+                true if i == bases[0] => here * Gain::LEAST,
+                true => here,
+                false => 0.0,
+            }
+        };
         group.sort_by(|a, b| key(*b).total_cmp(&key(*a)));
         Ok(group)
     }

@@ -49,7 +49,7 @@ fn files(dir: &Path) -> Vec<String> {
 fn a_real_run_prints_a_table_and_writes_what_the_server_reads() {
     let dir = tempfile::tempdir().unwrap();
     fs::copy(root().join("tests/data/lines.txt"), dir.path().join("app.log")).unwrap();
-    let args = ["--lines", "app.log", "--seconds-per-step", "0.03", "--p99-ms", "10000"];
+    let args = ["--lines", "app.log", "--seconds-per-step", "0.05", "--p99-ms", "10000"];
     let (code, out, err) = run(dir.path(), &args);
     assert_eq!(code, 0, "{out}{err}");
     assert!(err.contains("lines of app.log") && err.contains("at most"), "{err}");
@@ -74,14 +74,15 @@ fn json_has_every_figure_and_a_write_keeps_the_rest_of_the_file() {
         "# mine\n[batching]\nmax_batch_rows = 32 # few\nmax_batch_tokens = 96\n\n[devices]\ndevices = [\"fake\"]\n";
     fs::write(&file, mine).unwrap();
     let args =
-        ["--config", "my.toml", "--write", "--format", "json", "--seconds-per-step", "0.02", "--concurrency", "8,2"];
+        ["--config", "my.toml", "--write", "--format", "json", "--seconds-per-step", "0.05", "--concurrency", "8,2"];
     let (code, out, err) = run(dir.path(), &args);
     assert_eq!(code, 0, "{out}{err}");
     assert!(err.contains("built-in lines"), "{err}");
     let json: serde_json::Value = serde_json::from_str(&out).unwrap();
     let trials = json["trials"].as_array().unwrap();
     assert_eq!(trials[0]["settings"]["max_batch_tokens"], 96);
-    for trial in trials {
+    // A machine that stalls for a whole step shows one without an answer; that one is over the target.
+    for trial in trials.iter().filter(|t| t["verdict"] != "over_target") {
         assert!([2, 8].contains(&trial["clients"].as_u64().unwrap()));
         let run = &trial["median"];
         let of = |key: &str| run[key].as_f64().unwrap();
@@ -145,7 +146,7 @@ fn what_cannot_work_is_said_before_anything_is_measured() {
     ];
     for (args, expected) in cases {
         let (code, _, err) = run(dir.path(), args);
-        assert!(code == 2 && err.contains(expected) && !err.contains("at most"), "{args:?}: {code} {err}");
+        assert!(code == 2 && err.contains(expected) && !err.contains("steps, about"), "{args:?}: {code} {err}");
     }
     let hidden = tune(dir.path(), &[]).env("ODDLOG_BATCHING__MAX_BATCH_TOKENS", "64").output().unwrap();
     let (code, _, err) = finish(hidden);

@@ -48,7 +48,7 @@ pub struct TuneArgs {
     /// Target: 99 of 100 logs are answered within this many ms
     #[arg(long, value_name = "MS", default_value_t = 250.0, value_parser = positive::<1_000_000>)]
     p99_ms: f64,
-    /// How long each measurement lasts, in s; longer ones are surer
+    /// How long each measurement lasts, in s; longer ones are surer [default: 5, with --quick 1]
     #[arg(long, value_name = "S", value_parser = positive::<600>)]
     seconds_per_step: Option<f64>,
     /// Numbers of clients to measure with, separated by commas; without it 1, 2, 4, ... as the target allows
@@ -138,7 +138,7 @@ pub fn run(args: TuneArgs) -> Result<ExitCode, StartError> {
     let written = match outcome.winner.filter(|_| !outcome.interrupted) {
         None => None,
         Some(winner) => {
-            let settings = write::Settings::new(outcome.trials[winner].candidate, &kind);
+            let settings = write::Settings::new(outcome.trials[winner].candidate, &kind, &config.devices);
             target.write(&settings, &summary.comment())?;
             Some(target.path())
         }
@@ -164,7 +164,7 @@ fn plan(args: &TuneArgs, config: &Config) -> Result<Plan, StartError> {
             "--concurrency {n}: batching.max_queue_tokens has room for {room} logs of model.max_length"
         )));
     }
-    let effort = if args.quick { Effort { rounds: 1, final_rounds: 5 } } else { Effort { rounds: 2, final_rounds: 7 } };
+    let effort = Effort { rounds: 2, final_rounds: if args.quick { 5 } else { 7 } };
     let current = Candidate::of(config, cores);
     Ok(Plan { current, grid: Grid::new(cores, kind(config)?, args.quick), levels, p99_ms: args.p99_ms, effort })
 }

@@ -36,10 +36,10 @@ impl Summary<'_> {
         let mut text = String::new();
         for row in rows {
             let (verdict, figures) = row.split_last().expect("a row has cells");
-            for (cell, width) in figures.iter().zip(&widths) {
-                let _ = write!(text, "{cell:>width$}  ");
-            }
-            let _ = writeln!(text, "{verdict}");
+            let mut line: String =
+                figures.iter().zip(&widths).map(|(cell, width)| format!("{cell:>width$}  ")).collect();
+            line.push_str(verdict);
+            let _ = writeln!(text, "{}", line.trim_end());
         }
         let _ = writeln!(text, "\n{}", self.sentence());
         if self.few_answers() {
@@ -180,7 +180,10 @@ fn in_final(gain: &Gain) -> String {
 }
 
 fn percent(ratio: f64) -> String {
-    format!("{:+.0} %", (ratio - 1.0) * 100.0)
+    match ((ratio - 1.0) * 100.0).round() {
+        0.0 => "+0 %".into(),
+        percent => format!("{percent:+} %"),
+    }
 }
 
 /// Three digits that count, a dash for what is not there.

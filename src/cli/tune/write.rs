@@ -10,7 +10,12 @@ use std::{
 
 use toml_edit::{Array, DocumentMut, Item, Value};
 
-use crate::{cli::load::cores, config::Config, error::StartError, tuning::Candidate};
+use crate::{
+    cli::load::cores,
+    config::{Config, Devices},
+    error::StartError,
+    tuning::Candidate,
+};
 
 /// First words of every comment that tune writes, by which it knows its own.
 const MARK: &str = "# oddlog tune: ";
@@ -30,10 +35,17 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// `auto` where it means the same, so that the file suits a machine with other cores, too.
-    pub fn new(candidate: Candidate, kind: &str) -> Self {
-        let auto = kind == "cpu" && candidate.instances == (cores() / candidate.intra_op_threads).max(1);
-        let devices = if auto { vec!["auto".to_owned()] } else { vec![kind.to_owned(); candidate.instances] };
+    /// `candidate` on devices of one `kind`: named as `present` names them if they are as many as there, else as `auto`
+    /// where it means the same, so that the file suits a machine with other cores, too.
+    pub fn new(candidate: Candidate, kind: &str, present: &Devices) -> Self {
+        let (cores, threads, instances) = (cores(), candidate.intra_op_threads, candidate.instances);
+        let devices = if present.intra_op_threads == threads && present.workers(cores).len() == instances {
+            present.devices.clone()
+        } else if kind == "cpu" && instances == (cores / threads).max(1) {
+            vec!["auto".to_owned()]
+        } else {
+            vec![kind.to_owned(); instances]
+        };
         Self { devices, candidate }
     }
 
@@ -228,6 +240,21 @@ mod tests {
             assert!(got.contains(kept), "{text:?} became {got:?}");
             assert_eq!(got.matches(MARK).count(), 1, "{got:?}");
         }
+    }
+
+    #[test]
+    fn devices_keep_their_names_where_they_stay() {
+        let named = |present: &[&str], instances, intra_op_threads| {
+            let present = Devices { devices: present.iter().map(|d| (*d).to_owned()).collect(), ..Devices::default() };
+            let candidate = Candidate { instances, intra_op_threads, ..settings().candidate };
+            Settings::new(candidate, "cpu", &present).devices
+        };
+        let cores = cores();
+        assert_eq!(named(&["auto"], cores, 1), ["auto"]);
+        assert_eq!(named(&vec!["cpu"; cores], cores, 1), vec!["cpu"; cores]);
+        assert_eq!(named(&vec!["cpu"; cores + 1], cores, 1), ["auto"]);
+        assert_eq!(named(&["auto"], 1, cores + 1), ["auto"]);
+        assert_eq!(named(&["auto"], cores + 1, 1), vec!["cpu"; cores + 1]);
     }
 
     #[test]
