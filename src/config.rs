@@ -230,6 +230,18 @@ impl Default for Devices {
     }
 }
 
+impl Devices {
+    /// The kind of each worker's device: `auto` becomes one `cpu` for every [`Devices::intra_op_threads`] of `cores`.
+    pub fn workers(&self, cores: usize) -> Vec<&str> {
+        let auto = (cores / self.intra_op_threads.max(1)).max(1);
+        let kinds = self.devices.iter().map(|entry| match entry.as_str() {
+            "auto" => ("cpu", auto),
+            other => (other, 1),
+        });
+        kinds.flat_map(|(kind, count)| std::iter::repeat_n(kind, count)).collect()
+    }
+}
+
 /// How oddlog writes its own log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -279,7 +291,11 @@ impl Config {
         Ok(config)
     }
 
-    fn check(&self) -> Result<(), String> {
+    /// Whether all values can be used together.
+    ///
+    /// # Errors
+    /// A text that names the first key that cannot.
+    pub fn check(&self) -> Result<(), String> {
         let (s, b, d) = (&self.scoring, &self.batching, &self.devices);
         let at_least_one = [
             ("server.max_connections", self.server.max_connections),

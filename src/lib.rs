@@ -5,6 +5,7 @@
 //! ```text
 //! 8  cli       commands, each thin
 //! 7  http      the only place that knows HTTP, JSON and routes
+//! 7  tuning    which settings serve most on this machine, by measuring
 //! 6  engine    the only place that starts device threads: admission, workers, shutdown
 //! 6  compiled  models made from a checkpoint, compared with single precision, kept in a cache
 //! 5  fidelity  whether a model keeps its word: precisions compared, known scores, same bits in any company
@@ -35,3 +36,4 @@ pub mod kernel;
 pub mod memory;
 pub mod metrics;
 pub mod model;
+pub mod tuning;

@@ -183,24 +183,23 @@ fn find_model(source: &str) -> PathBuf {
     std::iter::once(given.to_owned()).chain(beside).find(|dir| dir.is_dir()).unwrap_or_else(|| given.to_owned())
 }
 
+/// Cores that this process may use: CPU affinity and cgroup quotas count.
+pub fn cores() -> usize {
+    available_parallelism().map_or(1, usize::from)
+}
+
 /// Makes every configured device.
 ///
 /// # Errors
 /// [`StartError::Runtime`] if ONNX Runtime cannot be loaded, [`StartError::Device`] for an unknown device,
 /// [`StartError::Model`] if the graph cannot be used.
 pub fn make_devices(config: &Config, model: &Model) -> Result<Vec<Box<dyn Device>>, StartError> {
-    let cores = available_parallelism().map_or(1, usize::from);
-    let threads = config.devices.intra_op_threads;
-    let mut names: Vec<&str> = Vec::new();
-    for entry in &config.devices.devices {
-        match entry.as_str() {
-            "auto" => names.extend(std::iter::repeat_n("cpu", (cores / threads).max(1))),
-            other => names.push(other),
-        }
-    }
-    let options = CpuOptions { intra_op_threads: threads, max_run_tokens: config.batching.max_batch_tokens };
+    let options = CpuOptions {
+        intra_op_threads: config.devices.intra_op_threads,
+        max_run_tokens: config.batching.max_batch_tokens,
+    };
     let mut devices: Vec<Box<dyn Device>> = Vec::new();
-    for (index, kind) in names.into_iter().enumerate() {
+    for (index, kind) in config.devices.workers(cores()).into_iter().enumerate() {
         let name = format!("{kind}:{index}");
         devices.push(match kind {
             "cpu" => {

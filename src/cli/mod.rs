@@ -6,6 +6,7 @@ mod download;
 mod fetch;
 mod load;
 mod serve;
+mod tune;
 mod verify;
 mod watch;
 
@@ -27,6 +28,7 @@ enum Command {
     Compile(compile::CompileArgs),
     Fetch(fetch::FetchArgs),
     Serve(serve::ServeArgs),
+    Tune(tune::TuneArgs),
     Verify(verify::VerifyArgs),
 }
 
@@ -38,6 +40,7 @@ pub fn main() -> ExitCode {
         Command::Compile(args) => compile::run(args),
         Command::Fetch(args) => fetch::run(args),
         Command::Serve(args) => serve::run(args),
+        Command::Tune(args) => tune::run(args),
         Command::Verify(args) => verify::run(args),
     };
     match result {

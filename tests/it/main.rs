@@ -22,3 +22,4 @@ mod quality;
 mod readme;
 mod support;
 mod tidy;
+mod tune;

@@ -9,6 +9,7 @@ use std::{
 const FLOORS: &[(&str, u32)] = &[
     ("cli", 8),
     ("http", 7),
+    ("tuning", 7),
     ("engine", 6),
     ("compiled", 6),
     ("fidelity", 5),
@@ -99,7 +100,9 @@ fn what_must_be_absent_is_absent() {
         absent("thread::Builder", &["engine/"]);
         absent("tokio::spawn", &["http/", "cli/serve.rs"]);
         absent("unbounded", &["lib.rs"]);
-        absent("Instant::now", &["engine/", "http/", "batching/batcher.rs", "batching/idle.rs", "cli/", "model/hub"]);
+        let clocks =
+            ["engine/", "http/", "batching/batcher.rs", "batching/idle.rs", "cli/", "model/hub", "tuning/bench.rs"];
+        absent("Instant::now", &clocks);
         absent(".unwrap()", &[]);
     });
 }
