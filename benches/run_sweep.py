@@ -13,7 +13,7 @@ Stages, in this order unless chosen; each writes its raw results to FOLDER (defa
   report    summary.md and plot.svg from what is there                                                               (sweep_report.py)
 
 Needs `make build oha`, the Python packages torch, transformers, onnx and onnxruntime, 5 GB of disk and 12 GB of memory.
---lock: a file that is locked during each measurement and free between them, for machines that several people share.
+--lock: a file that is locked during measurements and free in between every few minutes, for machines that several people share.
 """
 import argparse
 import contextlib
@@ -37,6 +37,7 @@ ROOT = HERE.parent
 STAGES = ("prepare", "compile", "sweep", "serve", "memory", "report")
 POINTS = ("1x32", "1x64", "4x48", "8x48", "16x48", "32x48")
 PRECISIONS = ("fp32", "int8")
+HELD_FOR = 200  # seconds for which others wait, besides the measurement that is running
 SAMPLE = 256  # log lines for `serve`: the bare loop sees them all a few times
 
 
@@ -52,7 +53,7 @@ class Run:
     """One run's places and how it measures."""
 
     def __init__(self, args):
-        self.args = args
+        self.args, self.lock = args, None
         self.work, self.out = args.work.resolve(), args.out.resolve()
         self.checkpoint = self.work / "checkpoint"
         self.stock, self.compiled, self.cache = self.work / "stock", self.work / "compiled", self.work / "cache"
@@ -66,13 +67,15 @@ class Run:
 
     @contextlib.contextmanager
     def alone(self):
-        """Holds the lock, if there is one."""
-        if not self.args.lock:
-            yield
-            return
-        with open(self.args.lock, "a") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+        """Holds the lock, if there is one. It is kept for the next measurement until HELD_FOR seconds are over."""
+        if self.args.lock and not self.lock:
+            self.lock = open(self.args.lock, "a")
+            fcntl.flock(self.lock, fcntl.LOCK_EX)
+            self.locked_at = time.monotonic()
+        yield
+        if self.lock and time.monotonic() > self.locked_at + HELD_FOR:
+            self.lock.close()
+            self.lock = None
 
     def write(self, name, content):
         self.out.mkdir(parents=True, exist_ok=True)
