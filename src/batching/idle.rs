@@ -4,7 +4,7 @@
 //! wait for.
 //!
 //! ```text
-//! device: wait(until, ready?)  -> on the stack, asks once more, parks
+//! device: wait(until, ready?)  -> on the stack, asks again for a moment, parks
 //! sender: puts its job down, then wake_one() -> pops the stack, unparks
 //! ```
 //! A device is on the stack before it asks once more, and a sender looks at the stack after its job is down: one of the
@@ -13,8 +13,12 @@
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
     thread::{self, Thread},
-    time::Instant,
+    time::{Duration, Instant},
 };
+
+/// How long a device looks for work before it parks. A client that sends one request after another sends the next within
+/// this time; waking up, and a processor that went to sleep meanwhile, would cost it more.
+const LOOK: Duration = Duration::from_micros(300);
 
 /// The stack of waiting threads.
 #[derive(Debug, Default)]
@@ -47,8 +51,9 @@ impl Idle {
         woken.iter().for_each(Thread::unpark);
     }
 
-    /// Waits until woken, until the moment `until`, or not at all if `ready` or closed. It may return too early.
-    pub fn wait(&self, until: Option<Instant>, ready: impl FnOnce() -> bool) {
+    /// Waits until woken, until the moment `until`, until `ready`, or not at all if closed. It may return too early; a
+    /// change of `ready` is seen without a call of [`wake_one`](Self::wake_one) only at first.
+    pub fn wait(&self, until: Option<Instant>, ready: impl Fn() -> bool) {
         let me = thread::current();
         let id = me.id();
         {
@@ -58,7 +63,18 @@ impl Idle {
             }
             state.waiting.push(me);
         }
-        if !ready() {
+        let parks_at = Instant::now() + LOOK;
+        let parks_at = until.map_or(parks_at, |until| until.min(parks_at));
+        let ready = loop {
+            if ready() {
+                break true;
+            }
+            if Instant::now() >= parks_at {
+                break false;
+            }
+            thread::yield_now();
+        };
+        if !ready {
             match until {
                 Some(until) => thread::park_timeout(until.saturating_duration_since(Instant::now())),
                 None => thread::park(),

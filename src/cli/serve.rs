@@ -61,32 +61,37 @@ pub fn run(args: ServeArgs) -> Result<ExitCode, StartError> {
             tokio::net::TcpListener::bind(address).await.map_err(|source| StartError::Io { what, source })?;
         let address = listener.local_addr().unwrap_or(address);
         let app = App::new(engine.handle(), config.server, config.model.source.clone())?;
+        // Caught from now on: whoever reads the next line may send one.
+        let stop = stop_signal();
         tracing::info!(
             %address, model = config.model.source, devices = ?names, "oddlog {} serves", env!("CARGO_PKG_VERSION")
         );
-        Ok(http::serve(listener, Arc::new(app), stop_signal()).await)
+        Ok(http::serve(listener, Arc::new(app), stop).await)
     })?;
     let drained = engine.shutdown(bound);
     tracing::info!(answered, drained, "stopped");
     Ok(ExitCode::from(u8::from(!(answered && drained))))
 }
 
-/// Ready at the first SIGTERM or SIGINT; the second one ends the process at once.
-async fn stop_signal() {
-    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
-        tracing::warn!("signals cannot be caught; only SIGKILL ends the server");
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = term.recv() => {}
-        _ = int.recv() => {}
-    }
-    tracing::info!("finishing running requests; a second signal ends at once");
-    tokio::spawn(async move {
+/// Catches SIGTERM and SIGINT from the call on. Ready at the first one; the second one ends the process at once.
+fn stop_signal() -> impl Future<Output = ()> {
+    let signals = signal(SignalKind::terminate()).and_then(|term| Ok((term, signal(SignalKind::interrupt())?)));
+    async move {
+        let Ok((mut term, mut int)) = signals else {
+            tracing::warn!("signals cannot be caught; only SIGKILL ends the server");
+            return std::future::pending().await;
+        };
         tokio::select! {
             _ = term.recv() => {}
             _ = int.recv() => {}
         }
-        std::process::exit(1);
-    });
+        tracing::info!("finishing running requests; a second signal ends at once");
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = term.recv() => {}
+                _ = int.recv() => {}
+            }
+            std::process::exit(1);
+        });
+    }
 }

@@ -8,6 +8,7 @@ use super::{
     pack::{BLOCK, STEP},
     path::{Columns, Sums, TILE_COLUMNS, Table, Tile, row_scale},
     scalar,
+    strided::{LINE, Line, Strided},
 };
 
 pub(super) static AVX_VNNI: Table = Table { name: "avx-vnni", rows: VNNI_ROWS, quantise, tile: tile_vnni, finish };
@@ -21,8 +22,7 @@ const AVX2_ROWS: usize = 3;
 const LANES: usize = 8;
 
 #[target_feature(enable = "avx2,fma")]
-fn quantise(x: &[f32], q: &mut [u8]) -> f32 {
-    assert!(x.len() <= q.len(), "a row fits its place");
+fn quantise(x: &[f32], mut q: Strided<Line>) -> f32 {
     let (whole, rest) = x.as_chunks::<LANES>();
     let absolute = _mm256_set1_epi32(i32::MAX);
     let mut largest = _mm256_setzero_si256();
@@ -39,17 +39,21 @@ fn quantise(x: &[f32], q: &mut [u8]) -> f32 {
         return scale;
     }
     let inverse = 1.0 / scale;
-    let (q, tail) = q.split_at_mut(whole.len() * LANES);
-    for (q, values) in q.as_chunks_mut::<LANES>().0.iter_mut().zip(whole) {
-        // SAFETY: arrays of 8 values and of 8 bytes.
-        unsafe {
-            let product = _mm256_mul_ps(_mm256_loadu_ps(values.as_ptr()), _mm256_set1_ps(inverse));
-            let steps = _mm256_add_epi32(_mm256_cvtps_epi32(product), _mm256_set1_epi32(128));
-            let words = _mm_packus_epi32(_mm256_castsi256_si128(steps), _mm256_extracti128_si256::<1>(steps));
-            _mm_storel_epi64(q.as_mut_ptr().cast(), _mm_packus_epi16(words, words));
+    for (line, x) in x.chunks(LINE).enumerate() {
+        let line = &mut q.row(line)[0].0;
+        let (whole, rest) = x.as_chunks::<LANES>();
+        let (values, tail) = line.split_at_mut(whole.len() * LANES);
+        for (q, x) in values.as_chunks_mut::<LANES>().0.iter_mut().zip(whole) {
+            // SAFETY: arrays of 8 values and of 8 bytes.
+            unsafe {
+                let product = _mm256_mul_ps(_mm256_loadu_ps(x.as_ptr()), _mm256_set1_ps(inverse));
+                let steps = _mm256_add_epi32(_mm256_cvtps_epi32(product), _mm256_set1_epi32(128));
+                let words = _mm_packus_epi32(_mm256_castsi256_si128(steps), _mm256_extracti128_si256::<1>(steps));
+                _mm_storel_epi64(q.as_mut_ptr().cast(), _mm_packus_epi16(words, words));
+            }
         }
+        scalar::quantise_by(inverse, rest, tail);
     }
-    scalar::quantise_by(inverse, rest, tail);
     scale
 }
 
@@ -77,21 +81,22 @@ fn tile_avx2(tile: &Tile, sums: &mut Sums) {
 #[target_feature(enable = "avx2,fma,avxvnni")]
 fn rows_vnni<const R: usize>(tile: &Tile, sums: &mut Sums) {
     const VECTORS: usize = BLOCK / LANES;
-    let q = check::<R>(tile);
     for (b, block) in tile.weight.chunks_exact(tile.steps * BLOCK * STEP).enumerate() {
         let mut sum = [[_mm256_setzero_si256(); VECTORS]; R];
+        let mut lines: &[Line; R] = lines_of(tile, 0);
         for (v, vector) in sum.as_flattened_mut().iter_mut().enumerate() {
             let start = &tile.start[b * BLOCK + v % VECTORS * LANES..][..LANES];
             // SAFETY: a slice of 8 values.
             *vector = unsafe { _mm256_loadu_si256(start.as_ptr().cast()) };
         }
         for (step, weights) in block.as_chunks::<{ BLOCK * STEP }>().0.iter().enumerate() {
+            if step % (LINE / STEP) == 0 {
+                lines = lines_of(tile, step);
+            }
             // SAFETY: an array of 64 bytes.
             let w: [__m256i; VECTORS] = unsafe { [load(weights, 0), load(weights, 32)] };
-            for (r, sum) in sum.iter_mut().enumerate() {
-                // SAFETY: `check` found R rows of `steps` steps.
-                let q =
-                    _mm256_set1_epi32(unsafe { q.add(r * tile.stride + step * STEP).cast::<i32>().read_unaligned() });
+            for (sum, line) in sum.iter_mut().zip(lines) {
+                let q = _mm256_set1_epi32(quad(line, step));
                 for (sum, w) in sum.iter_mut().zip(w) {
                     *sum = _mm256_dpbusd_avx_epi32(*sum, q, w);
                 }
@@ -111,15 +116,16 @@ fn rows_vnni<const R: usize>(tile: &Tile, sums: &mut Sums) {
 #[target_feature(enable = "avx2,fma")]
 fn rows_avx2<const R: usize>(tile: &Tile, sums: &mut Sums) {
     const VECTORS: usize = BLOCK / 4;
-    let q = check::<R>(tile);
     for (b, block) in tile.weight.chunks_exact(tile.steps * BLOCK * STEP).enumerate() {
         let mut sum = [[_mm256_setzero_si256(); VECTORS]; R];
+        let mut lines: &[Line; R] = lines_of(tile, 0);
         for (step, weights) in block.as_chunks::<{ BLOCK * STEP }>().0.iter().enumerate() {
+            if step % (LINE / STEP) == 0 {
+                lines = lines_of(tile, step);
+            }
             let mut wide = [_mm256_setzero_si256(); R];
-            for (r, wide) in wide.iter_mut().enumerate() {
-                // SAFETY: `check` found R rows of `steps` steps.
-                let q = unsafe { q.add(r * tile.stride + step * STEP).cast::<i32>().read_unaligned() };
-                *wide = _mm256_cvtepu8_epi16(_mm_set1_epi32(q));
+            for (wide, line) in wide.iter_mut().zip(lines) {
+                *wide = _mm256_cvtepu8_epi16(_mm_set1_epi32(quad(line, step)));
             }
             for v in 0..VECTORS {
                 // SAFETY: 16 of an array of 64 bytes.
@@ -155,46 +161,68 @@ unsafe fn load(bytes: &[i8; BLOCK * STEP], start: usize) -> __m256i {
     unsafe { _mm256_loadu_si256(bytes.as_ptr().add(start).cast()) }
 }
 
-/// The first quantised byte of a tile that has R rows of `steps` steps.
-fn check<const R: usize>(tile: &Tile) -> *const u8 {
-    assert!((R - 1) * tile.stride + tile.steps * STEP <= tile.q.len(), "{R} quantised rows");
-    tile.q.as_ptr()
+/// The lines that hold the activations of `step`, for each of R rows.
+fn lines_of<'a, const R: usize>(tile: &Tile<'a>, step: usize) -> &'a [Line; R] {
+    tile.q[step * STEP / LINE * tile.pitch..].first_chunk().expect("a tile has its rows")
+}
+
+/// The 4 activations of a step in a line.
+#[inline(always)]
+fn quad(line: &Line, step: usize) -> i32 {
+    // SAFETY: the start is a multiple of 4 below 64, so these 4 bytes lie within the line.
+    unsafe { line.0.as_ptr().add(step * STEP % LINE).cast::<i32>().read() }
 }
 
 #[target_feature(enable = "avx2,fma")]
-fn finish(sums: &[i32; TILE_COLUMNS], row_scale: f32, columns: &Columns, y: &mut [f32]) {
-    for (v, y) in y.chunks_mut(LANES).enumerate().take(TILE_COLUMNS / LANES) {
-        let first = v * LANES;
-        // SAFETY: the three arrays hold 4 vectors.
-        let (sums, scale, bias) = unsafe {
-            (
-                _mm256_loadu_si256(sums.as_ptr().add(first).cast()),
-                _mm256_loadu_ps(columns.scale.as_ptr().add(first)),
-                _mm256_loadu_ps(columns.bias.as_ptr().add(first)),
-            )
+fn finish(sums: &Sums, row_scales: &[f32], columns: &Columns, mut y: Strided<f32>) {
+    for first in (0..y.width().min(TILE_COLUMNS)).step_by(LANES) {
+        // SAFETY: both arrays hold 4 vectors.
+        let (scale, bias) = unsafe {
+            (_mm256_loadu_ps(columns.scale.as_ptr().add(first)), _mm256_loadu_ps(columns.bias.as_ptr().add(first)))
         };
-        let product = _mm256_mul_ps(_mm256_cvtepi32_ps(sums), _mm256_set1_ps(row_scale));
-        let mut values = _mm256_fmadd_ps(product, scale, bias);
-        if columns.gelu {
-            values = gelu(values);
+        for (row, (sums, row_scale)) in sums.0.iter().zip(row_scales).enumerate() {
+            // SAFETY: a row of sums holds 4 vectors.
+            let sums = unsafe { _mm256_loadu_si256(sums.as_ptr().add(first).cast()) };
+            let product = _mm256_mul_ps(_mm256_cvtepi32_ps(sums), _mm256_set1_ps(*row_scale));
+            let mut values = _mm256_fmadd_ps(product, scale, bias);
+            if columns.gelu {
+                values = gelu(values);
+            }
+            let mut lanes = [0f32; LANES];
+            // SAFETY: an array of 8 values.
+            unsafe { _mm256_storeu_ps(lanes.as_mut_ptr(), values) };
+            match y.row(row)[first..].first_chunk_mut::<LANES>() {
+                Some(y) => *y = lanes,
+                None => y.row(row)[first..].iter_mut().zip(lanes).for_each(|(y, value)| *y = value),
+            }
         }
-        let mut lanes = [0f32; LANES];
-        // SAFETY: an array of 8 values.
-        unsafe { _mm256_storeu_ps(lanes.as_mut_ptr(), values) };
-        y.copy_from_slice(&lanes[..y.len()]);
     }
 }
 
 /// [`gelu::gelu`], 8 values at once.
 #[target_feature(enable = "avx2,fma")]
 fn gelu(x: __m256) -> __m256 {
-    let (bound, half) = (_mm256_set1_ps(gelu::BOUND), _mm256_set1_ps(0.5));
-    let bounded = _mm256_max_ps(_mm256_min_ps(x, bound), _mm256_set1_ps(-gelu::BOUND));
-    let u = _mm256_fmadd_ps(_mm256_mul_ps(bounded, bounded), _mm256_set1_ps(gelu::FOLD), _mm256_set1_ps(-1.0));
-    let mut r = _mm256_set1_ps(gelu::R[0]);
-    for coefficient in &gelu::R[1..] {
-        r = _mm256_fmadd_ps(r, u, _mm256_set1_ps(*coefficient));
+    let (minus, size) = (_mm256_set1_ps(-0.0), _mm256_set1_ps(gelu::BOUND));
+    let size = _mm256_min_ps(_mm256_andnot_ps(minus, x), size);
+    let rounded = _mm256_fmadd_ps(size, _mm256_set1_ps(1.0 / gelu::STEP), _mm256_set1_ps(gelu::ROUND));
+    let distance = _mm256_sub_ps(rounded, _mm256_set1_ps(gelu::ROUND));
+    let distance = _mm256_fmadd_ps(distance, _mm256_set1_ps(-gelu::STEP), size);
+    // The lookups take the lowest 3 bits, and the next one chooses between them, moved to the sign.
+    let centre = _mm256_castps_si256(rounded);
+    let upper = _mm256_castsi256_ps(_mm256_slli_epi32::<28>(centre));
+    let pieces = |i: usize| {
+        // SAFETY: an array of 16 values.
+        let (low, high) = unsafe {
+            let piece = gelu::PIECES[i].as_ptr();
+            (_mm256_loadu_ps(piece), _mm256_loadu_ps(piece.add(LANES)))
+        };
+        let (low, high) = (_mm256_permutevar8x32_ps(low, centre), _mm256_permutevar8x32_ps(high, centre));
+        _mm256_blendv_ps(low, high, upper)
+    };
+    let mut h = pieces(0);
+    for i in 1..gelu::PIECES.len() {
+        h = _mm256_fmadd_ps(h, distance, pieces(i));
     }
-    let h = _mm256_max_ps(_mm256_min_ps(_mm256_mul_ps(bounded, r), half), _mm256_set1_ps(-0.5));
-    _mm256_mul_ps(x, _mm256_add_ps(h, half))
+    let h = _mm256_or_ps(h, _mm256_and_ps(x, minus));
+    _mm256_mul_ps(x, _mm256_add_ps(h, _mm256_set1_ps(0.5)))
 }

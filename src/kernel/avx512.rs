@@ -6,6 +6,7 @@ use super::{
     gelu,
     pack::{BLOCK, STEP},
     path::{Columns, Sums, TILE_COLUMNS, TILE_ROWS, Table, Tile, row_scale},
+    strided::{LINE, Line, Strided},
 };
 
 pub(super) static VNNI: Table = Table { name: "avx512-vnni", rows: TILE_ROWS, quantise, tile, finish };
@@ -14,38 +15,57 @@ pub(super) static VNNI: Table = Table { name: "avx512-vnni", rows: TILE_ROWS, qu
 const LANES: usize = 16;
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-fn quantise(x: &[f32], q: &mut [u8]) -> f32 {
-    assert!(x.len() <= q.len(), "a row fits its place");
-    let whole = x.len() / LANES * LANES;
-    let rest = (1u16 << (x.len() - whole)) - 1;
-    // SAFETY: `whole + lanes of rest` values lie within `x`; masked lanes are not read.
-    let tail = unsafe { _mm512_maskz_loadu_ps(rest, x.as_ptr().add(whole)) };
+fn quantise(x: &[f32], mut q: Strided<Line>) -> f32 {
+    let (lines, rest) = x.as_chunks::<LINE>();
     let absolute = _mm512_set1_epi32(i32::MAX);
-    let mut largest = _mm512_and_si512(_mm512_castps_si512(tail), absolute);
-    for i in (0..whole).step_by(LANES) {
-        // SAFETY: i + 16 <= whole <= x.len().
-        let values = unsafe { _mm512_loadu_ps(x.as_ptr().add(i)) };
-        largest = _mm512_max_epu32(largest, _mm512_and_si512(_mm512_castps_si512(values), absolute));
-    }
-    let scale = row_scale(_mm512_reduce_max_epu32(largest));
+    let mut largest = [_mm512_setzero_si512(); LINE / LANES];
+    let mut keep = |values: [__m512; LINE / LANES]| {
+        for (largest, values) in largest.iter_mut().zip(values) {
+            *largest = _mm512_max_epu32(*largest, _mm512_and_si512(_mm512_castps_si512(values), absolute));
+        }
+    };
+    lines.iter().for_each(|line| keep(load(line)));
+    keep(load(rest));
+    let [a, b, c, d] = largest;
+    let scale = row_scale(_mm512_reduce_max_epu32(_mm512_max_epu32(_mm512_max_epu32(a, b), _mm512_max_epu32(c, d))));
     if scale.is_nan() {
         return scale;
     }
     let inverse = _mm512_set1_ps(1.0 / scale);
-    let offset = _mm512_set1_epi32(128);
-    for i in (0..whole).step_by(LANES) {
-        // SAFETY: i + 16 <= whole <= x.len() <= q.len().
-        unsafe {
-            let values = _mm512_loadu_ps(x.as_ptr().add(i));
-            let steps = _mm512_add_epi32(_mm512_cvtps_epi32(_mm512_mul_ps(values, inverse)), offset);
-            _mm_storeu_si128(q.as_mut_ptr().add(i).cast(), _mm512_cvtepi32_epi8(steps));
-        }
+    for (i, line) in lines.iter().enumerate() {
+        q.row(i)[0] = steps(load(line), inverse);
     }
-    let steps = _mm512_add_epi32(_mm512_cvtps_epi32(_mm512_mul_ps(tail, inverse)), offset);
-    // SAFETY: only the lanes of `rest` are written, and they lie within `q`.
-    unsafe { _mm512_mask_cvtepi32_storeu_epi8(q.as_mut_ptr().add(whole).cast(), rest, steps) };
-    q[x.len()..].fill(0);
+    if !rest.is_empty() {
+        let line = &mut q.row(lines.len())[0];
+        *line = steps(load(rest), inverse);
+        line.0[rest.len()..].fill(0);
+    }
     scale
+}
+
+/// At most 64 values, filled up with zeros.
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+fn load(x: &[f32]) -> [__m512; LINE / LANES] {
+    let mut vectors = [_mm512_setzero_ps(); LINE / LANES];
+    for (vector, x) in vectors.iter_mut().zip(x.chunks(LANES)) {
+        // SAFETY: only the lanes that `x` has are read.
+        *vector = unsafe { _mm512_maskz_loadu_ps(u16::MAX >> (LANES - x.len()), x.as_ptr()) };
+    }
+    vectors
+}
+
+/// 64 values times `inverse` plus 128, as bytes. None is beyond ±127 (see `row_scale`).
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+fn steps(x: [__m512; LINE / LANES], inverse: __m512) -> Line {
+    let [a, b, c, d] = x.map(|x| _mm512_cvtps_epi32(_mm512_mul_ps(x, inverse)));
+    // Each quarter of `mixed` holds 4 bytes of a, of b, of c, of d.
+    let mixed = _mm512_packs_epi16(_mm512_packs_epi32(a, b), _mm512_packs_epi32(c, d));
+    let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    let bytes = _mm512_xor_si512(_mm512_permutexvar_epi32(order, mixed), _mm512_set1_epi8(-128));
+    let mut line = Line([0; LINE]);
+    // SAFETY: a line is 64 bytes.
+    unsafe { _mm512_store_si512(line.0.as_mut_ptr().cast(), bytes) };
+    line
 }
 
 type TileFn = unsafe fn(&Tile, &mut Sums);
@@ -78,10 +98,9 @@ fn tile(tile: &Tile, sums: &mut Sums) {
 /// A tile of R rows and B blocks: R x B vectors of sums stay in registers over all steps.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 fn rows<const R: usize, const B: usize>(tile: &Tile, sums: &mut Sums) {
-    let Tile { steps, stride, .. } = *tile;
+    let steps = tile.steps;
     let block = steps * BLOCK * STEP;
     assert!(B * block <= tile.weight.len(), "the weights of {B} blocks");
-    assert!((R - 1) * stride + steps * STEP <= tile.q.len(), "{R} quantised rows");
     let mut sum = [[_mm512_setzero_si512(); B]; R];
     for blocks in &mut sum {
         for (b, vector) in blocks.iter_mut().enumerate() {
@@ -89,25 +108,36 @@ fn rows<const R: usize, const B: usize>(tile: &Tile, sums: &mut Sums) {
             *vector = unsafe { _mm512_loadu_si512(tile.start.as_ptr().add(b * BLOCK).cast()) };
         }
     }
-    let (q, weight) = (tile.q.as_ptr(), tile.weight.as_ptr());
+    let weight = tile.weight.as_ptr();
     let ahead = tile.next.len().div_ceil(steps);
     let mut next = tile.next.as_ptr();
-    for step in 0..steps {
-        _mm_prefetch::<_MM_HINT_T0>(next);
-        if ahead > 64 {
-            _mm_prefetch::<_MM_HINT_T0>(next.wrapping_add(64));
-        }
-        next = next.wrapping_add(ahead);
-        let mut w = [_mm512_setzero_si512(); B];
-        for (b, w) in w.iter_mut().enumerate() {
-            // SAFETY: step < steps, so these 64 bytes lie within block b.
-            *w = unsafe { _mm512_loadu_si512(weight.add(b * block + step * BLOCK * STEP).cast()) };
-        }
-        for (r, sum) in sum.iter_mut().enumerate() {
-            // SAFETY: step < steps, so these 4 bytes lie within row r.
-            let q = _mm512_set1_epi32(unsafe { q.add(r * stride + step * STEP).cast::<i32>().read_unaligned() });
-            for (sum, w) in sum.iter_mut().zip(w) {
-                *sum = _mm512_dpbusd_epi32(*sum, q, w);
+    for (i, first) in (0..steps).step_by(LINE / STEP).enumerate() {
+        let q: &[Line; R] = tile.q[i * tile.pitch..].first_chunk().expect("a tile has its rows");
+        let q = q.as_ptr().cast::<u8>();
+        // The tile's next lines, or the first ones of the tile after it.
+        let mut soon = match first + LINE / STEP < steps {
+            true => q.wrapping_add(tile.pitch * LINE),
+            false => tile.q.as_ptr().cast::<u8>().wrapping_add(R * LINE),
+        };
+        for step in 0..(steps - first).min(LINE / STEP) {
+            _mm_prefetch::<_MM_HINT_T1>(next);
+            if ahead > LINE {
+                _mm_prefetch::<_MM_HINT_T1>(next.wrapping_add(LINE));
+            }
+            next = next.wrapping_add(ahead);
+            _mm_prefetch::<_MM_HINT_T0>(soon.cast());
+            soon = soon.wrapping_add(LINE);
+            let mut w = [_mm512_setzero_si512(); B];
+            for (b, w) in w.iter_mut().enumerate() {
+                // SAFETY: first + step < steps, so these 64 bytes lie within block b.
+                *w = unsafe { _mm512_loadu_si512(weight.add(b * block + (first + step) * BLOCK * STEP).cast()) };
+            }
+            for (r, sum) in sum.iter_mut().enumerate() {
+                // SAFETY: r < R and step < 16, so these 4 bytes lie within line r of R.
+                let q = _mm512_set1_epi32(unsafe { q.add(r * LINE + step * STEP).cast::<i32>().read() });
+                for (sum, w) in sum.iter_mut().zip(w) {
+                    *sum = _mm512_dpbusd_epi32(*sum, q, w);
+                }
             }
         }
     }
@@ -120,38 +150,51 @@ fn rows<const R: usize, const B: usize>(tile: &Tile, sums: &mut Sums) {
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-fn finish(sums: &[i32; TILE_COLUMNS], row_scale: f32, columns: &Columns, y: &mut [f32]) {
-    let row_scale = _mm512_set1_ps(row_scale);
-    for (b, y) in y.chunks_mut(BLOCK).enumerate().take(TILE_COLUMNS / BLOCK) {
-        let first = b * BLOCK;
-        // SAFETY: the three arrays hold two blocks.
-        let (sums, scale, bias) = unsafe {
-            (
-                _mm512_loadu_si512(sums.as_ptr().add(first).cast()),
-                _mm512_loadu_ps(columns.scale.as_ptr().add(first)),
-                _mm512_loadu_ps(columns.bias.as_ptr().add(first)),
-            )
-        };
-        let mut values = _mm512_fmadd_ps(_mm512_mul_ps(_mm512_cvtepi32_ps(sums), row_scale), scale, bias);
-        if columns.gelu {
-            values = gelu(values);
+fn finish(sums: &Sums, row_scales: &[f32], columns: &Columns, y: Strided<f32>) {
+    match columns.gelu {
+        false => finish_with::<false>(sums, row_scales, columns, y),
+        true => finish_with::<true>(sums, row_scales, columns, y),
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+fn finish_with<const GELU: bool>(sums: &Sums, row_scales: &[f32], columns: &Columns, mut y: Strided<f32>) {
+    let (scale, bias) = (load(&columns.scale), load(&columns.bias));
+    for (row, (sums, row_scale)) in sums.0.iter().zip(row_scales).enumerate() {
+        // Both blocks of a row together: rows are pages apart, and few pages can be written to at a time.
+        for (b, y) in y.row(row).chunks_mut(BLOCK).enumerate().take(TILE_COLUMNS / BLOCK) {
+            // SAFETY: a row of sums holds two blocks.
+            let sums = unsafe { _mm512_loadu_si512(sums.as_ptr().add(b * BLOCK).cast()) };
+            let product = _mm512_mul_ps(_mm512_cvtepi32_ps(sums), _mm512_set1_ps(*row_scale));
+            let mut values = _mm512_fmadd_ps(product, scale[b], bias[b]);
+            if GELU {
+                values = gelu(values);
+            }
+            // SAFETY: only the lanes that `y` has are written.
+            unsafe { _mm512_mask_storeu_ps(y.as_mut_ptr(), u16::MAX >> (LANES - y.len()), values) };
         }
-        let lanes = u16::MAX >> (LANES - y.len());
-        // SAFETY: only the lanes that `y` has are written.
-        unsafe { _mm512_mask_storeu_ps(y.as_mut_ptr(), lanes, values) };
     }
 }
 
 /// [`gelu::gelu`], 16 values at once.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 fn gelu(x: __m512) -> __m512 {
-    let (bound, half) = (_mm512_set1_ps(gelu::BOUND), _mm512_set1_ps(0.5));
-    let bounded = _mm512_max_ps(_mm512_min_ps(x, bound), _mm512_set1_ps(-gelu::BOUND));
-    let u = _mm512_fmadd_ps(_mm512_mul_ps(bounded, bounded), _mm512_set1_ps(gelu::FOLD), _mm512_set1_ps(-1.0));
-    let mut r = _mm512_set1_ps(gelu::R[0]);
-    for coefficient in &gelu::R[1..] {
-        r = _mm512_fmadd_ps(r, u, _mm512_set1_ps(*coefficient));
+    let pieces = |i: usize, centre| {
+        // SAFETY: an array of 16 values.
+        _mm512_permutexvar_ps(centre, unsafe { _mm512_loadu_ps(gelu::PIECES[i].as_ptr()) })
+    };
+    let (bits, sign) = (_mm512_castps_si512(x), _mm512_set1_epi32(i32::MIN));
+    let size = _mm512_castsi512_ps(_mm512_andnot_si512(sign, bits));
+    let size = _mm512_min_ps(size, _mm512_set1_ps(gelu::BOUND));
+    let rounded = _mm512_fmadd_ps(size, _mm512_set1_ps(1.0 / gelu::STEP), _mm512_set1_ps(gelu::ROUND));
+    // The lookup takes the lowest 4 bits.
+    let centre = _mm512_castps_si512(rounded);
+    let distance = _mm512_sub_ps(rounded, _mm512_set1_ps(gelu::ROUND));
+    let distance = _mm512_fmadd_ps(distance, _mm512_set1_ps(-gelu::STEP), size);
+    let mut h = pieces(0, centre);
+    for i in 1..gelu::PIECES.len() {
+        h = _mm512_fmadd_ps(h, distance, pieces(i, centre));
     }
-    let h = _mm512_max_ps(_mm512_min_ps(_mm512_mul_ps(bounded, r), half), _mm512_set1_ps(-0.5));
-    _mm512_mul_ps(x, _mm512_add_ps(h, half))
+    let h = _mm512_or_si512(_mm512_castps_si512(h), _mm512_and_si512(bits, sign));
+    _mm512_mul_ps(x, _mm512_add_ps(_mm512_castsi512_ps(h), _mm512_set1_ps(0.5)))
 }

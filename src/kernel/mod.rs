@@ -24,6 +24,7 @@ mod linear;
 mod pack;
 mod path;
 mod scalar;
+mod strided;
 #[cfg(test)]
 mod tests;
 

@@ -2,9 +2,12 @@
 
 use std::sync::OnceLock;
 
-use super::scalar;
 #[cfg(target_arch = "x86_64")]
 use super::{avx2, avx512};
+use super::{
+    scalar,
+    strided::{Line, Strided},
+};
 
 /// Outputs of a tile: two blocks.
 pub(super) const TILE_COLUMNS: usize = 32;
@@ -29,10 +32,11 @@ pub(super) struct Columns {
 pub(super) struct Tile<'a> {
     /// Its rows, at most the path's `rows`.
     pub rows: usize,
-    /// Quantised rows plus 128, `stride` bytes apart.
-    pub q: &'a [u8],
-    pub stride: usize,
-    /// Steps of 4 inputs.
+    /// Its first row's first line; the other rows' lines follow it.
+    pub q: &'a [Line],
+    /// Lines from one line of a row to its next.
+    pub pitch: usize,
+    /// Steps of 4 inputs; a line has 16.
     pub steps: usize,
     /// One or two blocks of weights, one after the other.
     pub weight: &'a [i8],
@@ -47,13 +51,13 @@ pub(super) struct Table {
     pub name: &'static str,
     /// Most rows of a tile.
     pub rows: usize,
-    /// Quantises one row to `q` = `x / s` + 128, followed by zeros, and returns its scale s; NaN (and then no `q`) if the
-    /// row holds a value that is not finite. `q` must not be shorter than `x`.
-    pub quantise: unsafe fn(x: &[f32], q: &mut [u8]) -> f32,
+    /// Quantises a row to `q` = `x / s` + 128 in the lines of `q`, the last one filled up with zeros, and returns its scale
+    /// s; NaN (and then no `q`) if the row holds a value that is not finite.
+    pub quantise: unsafe fn(x: &[f32], q: Strided<Line>) -> f32,
     /// The sums of a tile.
     pub tile: unsafe fn(tile: &Tile, sums: &mut Sums),
-    /// One row of outputs, at most a tile's columns: scale, bias, activation.
-    pub finish: unsafe fn(sums: &[i32; TILE_COLUMNS], row_scale: f32, columns: &Columns, y: &mut [f32]),
+    /// The outputs of a tile, one row for each scale: scale, bias, activation.
+    pub finish: unsafe fn(sums: &Sums, row_scales: &[f32], columns: &Columns, y: Strided<f32>),
 }
 
 /// A set of instructions that this machine has. All paths give the same bits.
