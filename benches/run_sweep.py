@@ -19,6 +19,7 @@ import argparse
 import contextlib
 import fcntl
 import importlib.metadata
+import importlib.util
 import json
 import os
 import re
@@ -36,6 +37,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 STAGES = ("prepare", "compile", "sweep", "serve", "memory", "report")
 POINTS = ("1x32", "1x64", "4x48", "8x48", "16x48", "32x48")
+PACKAGES = ("torch", "transformers", "onnx", "onnxruntime")
 PRECISIONS = ("fp32", "int8")
 HELD_FOR = 200  # seconds for which others wait, besides the measurement that is running
 SAMPLE = 256  # log lines for `serve`: the bare loop sees them all a few times
@@ -100,7 +102,7 @@ def machine():
         "processor": f"{os.cpu_count()} x {name.group(1) if name else 'unknown'}",
         "instructions": [flag for flag in wanted if flag in flags],
         "commit": output(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT).strip(),
-        "packages": {p: importlib.metadata.version(p) for p in ("torch", "transformers", "onnxruntime")},
+        "packages": {p: importlib.metadata.version(p) for p in PACKAGES},
         "load_average": round(os.getloadavg()[0], 2),
     }
 
@@ -247,6 +249,9 @@ def main():
     parser.add_argument("--concurrency", type=int, default=64)
     parser.add_argument("--lock")
     args = parser.parse_args()
+    for package in PACKAGES:
+        if not importlib.util.find_spec(package):
+            parser.error(f"the Python package {package} is missing")
     stages = args.stages or STAGES
     if unknown := set(stages) - set(STAGES):
         parser.error(f"there is no stage {', '.join(unknown)}; there are {', '.join(STAGES)}")

@@ -86,9 +86,9 @@ def sweep_tables(sweep):
             rows.append([point_name(point), *cells])
         out += table(["", *columns], rows)
     spreads = [(max(r) - min(r)) / statistics.median(r) for r in sweep.rounds.values()]
-    out += ["", f"In brackets: times stock fp32, the median of the ratios within a round. "
-            "The pipeline's threads are torch's; each point is one call with all rows in one batch. Rates over the {sweep.content['rounds']} "
-            f"rounds differ by {100 * statistics.median(spreads):.0f} % (median), at most {100 * max(spreads):.0f} %."]
+    out += ["", "In brackets: times stock fp32, the median of the ratios within a round. The pipeline's threads are torch's, and all rows "
+            f"of a point are one batch. The rates of the {sweep.content['rounds']} rounds differ by "
+            f"{100 * statistics.median(spreads):.0f} % (median), at most {100 * max(spreads):.0f} %."]  # fmt: skip
     return out
 
 
