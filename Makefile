@@ -10,7 +10,7 @@ export ORT_DISABLE_TELEMETRY = 1
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help serve build test lint fmt bench oha loadtest onnxruntime clean
+.PHONY: help serve build test lint fmt bench sweep oha loadtest onnxruntime clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ fmt: ## format the code
 
 bench: onnxruntime ## micro-benchmarks: queue, tokenizer, engine, model
 	$(CARGO) bench --locked
+
+sweep: build oha ## base-size DeBERTa beside what users run today, LINES=FILE (needs torch, transformers, onnx, onnxruntime)
+	$(PYTHON) benches/run_sweep.py --lines $(LINES) $(ARGS)
 
 oha: loadtest/.tools/bin/oha ## install the load generator oha into loadtest/.tools/ (about 5 minutes)
 

@@ -4,7 +4,7 @@
 //! - `logs_per_second`: one session and thread for each core, batches formed beforehand from lines sorted by length;
 //! - `p50_ms`: one line at a time on one session.
 //!
-//! Usage: `bare --model DIR --lines FILE [--threads N] [--seconds S] [--batch-tokens T]`
+//! Usage: `bare --model DIR --lines FILE [--threads N] [--seconds S] [--batch-tokens T] [--singles N]`
 
 use std::{
     path::PathBuf,
@@ -35,6 +35,9 @@ struct Args {
     seconds: f64,
     #[arg(long, default_value_t = 1024)]
     batch_tokens: usize,
+    /// Lines of the latency figure
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u16).range(1..))]
+    singles: u16,
     /// Given by `cargo bench`; means nothing here.
     #[arg(long, hide = true)]
     bench: bool,
@@ -116,7 +119,7 @@ fn main() {
 
     let mut device = device(&model);
     let mut logits = Vec::new();
-    let mut times: Vec<f64> = (0..500)
+    let mut times: Vec<f64> = (0..usize::from(args.singles))
         .map(|i| {
             let inputs = tensors(&model, &task, &[&logs[i * 7919 % logs.len()]]);
             let started = Instant::now();

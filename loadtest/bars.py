@@ -31,16 +31,17 @@ def machine():
     return f"{os.cpu_count()} x {name.group(1) if name else platform.processor()}"
 
 
-def bare_binary():
+def bench_binary(name):
+    """The program of benches/<name>.rs, built if need be."""
     built = subprocess.run(
-        ["cargo", "bench", "--locked", "--no-run", "--bench", "bare", "--message-format", "json"],
+        ["cargo", "bench", "--locked", "--no-run", "--bench", name, "--message-format", "json"],
         cwd=ROOT, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
     )
     for line in built.stdout.splitlines():
         message = json.loads(line)
-        if message.get("executable") and message["target"]["name"] == "bare":
+        if message.get("executable") and message["target"]["name"] == name:
             return message["executable"]
-    sys.exit("the bare loop was not built")
+    sys.exit(f"{name} was not built")
 
 
 class Server:
@@ -120,7 +121,7 @@ def main():
         out.write(b"\n".join(encoded) + b"\n")
     # As benches/bare.rs picks them.
     some = [encoded[i * 7919 % len(encoded)] for i in range(500)]
-    bare = [bare_binary(), "--model", os.path.join(ROOT, args.model), "--lines", args.lines]
+    bare = [bench_binary("bare"), "--model", os.path.join(ROOT, args.model), "--lines", args.lines]
     bare += ["--seconds", str(args.seconds)]
     env = dict(os.environ, ORT_DISABLE_TELEMETRY="1")
     rounds = []

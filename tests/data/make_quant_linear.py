@@ -2,7 +2,7 @@
 
     python tests/data/make_quant_linear.py        needs onnx and numpy
 
-`model.onnx` is two layers, Gelu then none; the others have one node that is broken, and must be refused.
+`model.onnx` is two layers, Gelu then none; `sliced.onnx` takes the first row of each sequence between them; the others have one node that is broken, and must be refused.
 """
 
 import json
@@ -84,6 +84,17 @@ def main():
         k,
         n,
     )
+    # The first row of each sequence, of an x whose dimensions have lost their names: nothing is known about them before a run.
+    unnamed = [
+        helper.make_node("Shape", ["x"], ["shape"], name="node_shape"),
+        helper.make_node("Abs", ["shape"], ["same"], name="node_same"),
+        helper.make_node("Reshape", ["x", "same"], ["nameless"], name="node_nameless"),
+        node(["nameless", *first_arrays], "h", activation=1),
+        helper.make_node("Slice", ["h", "zero", "one", "one"], ["first_rows"], name="node_first_rows"),
+        node(["first_rows", *second_arrays], "y"),
+    ]
+    bounds = {"zero": np.array([0], np.int64), "one": np.array([1], np.int64)}
+    save("sliced", unnamed, first_arrays | second_arrays | bounds, k, n)
     case = {"shape": x.shape, "x": x.ravel().tolist(), "y": expected.ravel().tolist()}
     (OUT / "case.json").write_text(json.dumps(case) + "\n")
 

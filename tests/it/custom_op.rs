@@ -72,6 +72,21 @@ fn rows_have_the_same_bits_alone_and_on_two_threads() {
 }
 
 #[test]
+fn what_follows_may_cut_dimensions_without_a_name() {
+    let case = case();
+    let whole = run(&mut open("model.onnx", 1).unwrap(), case.shape, &case.x);
+    let mut sliced = open("sliced.onnx", 1).unwrap();
+    let x = TensorRef::from_array_view((case.shape, &case.x[..])).unwrap();
+    let outputs = sliced.run(ort::inputs! { "x" => x }).unwrap();
+    let (shape, y) = outputs["y"].try_extract_tensor::<f32>().unwrap();
+    let [batch, length, _] = case.shape;
+    assert_eq!(shape[..], [batch as i64, 1, 5]);
+    for (first, sequence) in y.chunks(5).zip(whole.chunks(length * 5)) {
+        assert_eq!(first, &sequence[..5]);
+    }
+}
+
+#[test]
 fn no_rows_give_no_rows_and_a_nan_stays_in_its_row() {
     let mut session = open("model.onnx", 1).unwrap();
     let mut case = case();
