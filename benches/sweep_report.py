@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""summary.md and plot.svg from the raw results of a run; it measures nothing and needs no package.
+"""summary.md and plot.svg from the raw results of a run; it measures nothing and needs no package. A notes.md that somebody wrote
+beside the results stands at the end.
 
 Usage: sweep_report.py FOLDER      (run_sweep.py does it by itself)
 """
@@ -182,6 +183,8 @@ def write(folder):
     for name, lines in (("serve", serve_lines), ("memory", memory_lines), ("compile", compile_lines)):
         if parts[name]:
             out += lines(parts[name])
+    if (folder / "notes.md").is_file():
+        out += ["", "## Notes", "", (folder / "notes.md").read_text().rstrip()]
     (folder / "summary.md").write_text("\n".join(out) + "\n")
 
 
