@@ -15,7 +15,8 @@ use std::{
 
 use clap::Parser;
 use oddlog::{
-    classify::{Labels, Task},
+    classify::Task,
+    config::Scoring,
     device::{
         Device,
         onnx::{CpuOptions, OnnxDevice, Runtime},
@@ -81,13 +82,7 @@ fn device(model: &Model) -> OnnxDevice {
 fn main() {
     let args = Args::parse();
     let model = Model::open(&args.model, 512).expect("the model opens");
-    let labels = Labels {
-        labels: vec!["anomaly".into(), "normal".into()],
-        anomaly_label: "anomaly".into(),
-        hypothesis_template: "This example is {}.".into(),
-        multi_label: false,
-    };
-    let task = Task::new(labels, &model.tokenizer, 32).expect("the default labels fit");
+    let task = Task::configured(&Scoring::default(), &model.tokenizer).expect("the default labels fit");
     let text = std::fs::read_to_string(&args.lines).expect("--lines is a text file");
     let logs: Vec<EncodedLog> = text
         .lines()

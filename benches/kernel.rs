@@ -4,7 +4,7 @@
 //! Weights are as in a model: each run takes the next of several copies, more than the second-level cache holds.
 
 use divan::{Bencher, counter::ItemsCount};
-use oddlog::kernel::{Activation, Linear, Parameters, Path, QuantisedWeight, quantise_weight};
+use oddlog::kernel::{Activation, Linear, Parameters, Path, QuantisedWeight, pack_weight, quantise_weight};
 
 fn main() {
     divan::main();
@@ -26,8 +26,8 @@ fn bench(bencher: Bencher, rows: usize, shape: usize, path: Path) {
     let (k, n, gelu) = SHAPES[shape];
     let activation = if gelu { Activation::Gelu } else { Activation::None };
     let weight: Vec<f32> = (0..n * k).map(|i| ((i * 7919 % 2003) as f32 - 1001.0) / 9000.0).collect();
-    let QuantisedWeight { packed, scale, column_sum } = quantise_weight(&weight, n, k);
-    let copies = vec![packed; (32 << 20) / (n * k)];
+    let QuantisedWeight { values, scale, column_sum } = quantise_weight(&weight, n, k);
+    let copies = vec![pack_weight(&values, n, k); (32 << 20) / (n * k)];
     let bias = vec![0.1; n];
     let x: Vec<f32> = (0..rows * k).map(|i| ((i * 104_729 % 3001) as f32 - 1500.0) / 500.0).collect();
     let mut y = vec![0.0; rows * n];

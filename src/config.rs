@@ -216,7 +216,7 @@ impl Default for Batching {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Devices {
-    /// One worker and one session for each entry: `auto`, `cpu`, `cuda:0`, ... ; `auto` is a CPU worker for each core.
+    /// One worker and one session for each entry: `auto` or `cpu`; `auto` is a CPU worker for each core.
     pub devices: Vec<String>,
     /// Threads of one CPU session.
     pub intra_op_threads: usize,

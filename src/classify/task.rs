@@ -2,7 +2,11 @@
 
 use std::{ops::RangeInclusive, sync::Arc};
 
-use crate::{error::RequestError, model::PairTokenizer};
+use crate::{
+    config::Scoring,
+    error::{RequestError, StartError},
+    model::PairTokenizer,
+};
 
 /// Longest hypothesis in bytes that is tokenised at all: a short template may name a long label very often.
 const MAX_HYPOTHESIS_BYTES: usize = 8192;
@@ -79,6 +83,20 @@ impl Task {
         let lengths = hypotheses.iter().map(Vec::len);
         let lengths = lengths.clone().min().unwrap_or_default()..=lengths.max().unwrap_or_default();
         Ok(Self { multi_label: multi_label || labels.len() == 1, labels, anomaly, hypotheses, lengths })
+    }
+
+    /// The configured labels, for the model of `tokenizer`.
+    ///
+    /// # Errors
+    /// [`StartError::Config`] if they cannot be used with it.
+    pub fn configured(scoring: &Scoring, tokenizer: &PairTokenizer) -> Result<Self, StartError> {
+        let labels = Labels {
+            labels: scoring.labels.clone(),
+            anomaly_label: scoring.anomaly_label.clone(),
+            hypothesis_template: scoring.hypothesis_template.clone(),
+            multi_label: scoring.multi_label,
+        };
+        Self::new(labels, tokenizer, scoring.max_labels).map_err(|e| StartError::Config(format!("scoring: {e}")))
     }
 
     /// Length in tokens of the longest pair that a log of `log` tokens makes.

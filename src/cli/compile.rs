@@ -11,10 +11,11 @@ use serde_json::json;
 
 use super::{
     download,
-    load::{LoadArgs, load_runtime, start_log, task},
+    load::{LoadArgs, load_runtime, start_log},
     watch::Watch,
 };
 use crate::{
+    classify::Task,
     compiled::{Build, Gate, build},
     error::StartError,
     fidelity::{read_samples, shipped_samples},
@@ -101,7 +102,7 @@ pub fn run(args: CompileArgs) -> Result<ExitCode, StartError> {
     };
     let (checkpoint, place) = find(&args.source, precision)?;
     let place = args.out.unwrap_or(place);
-    let ask = |model: &Model| task(&config, model);
+    let ask = |model: &Model| Task::configured(&config.scoring, &model.tokenizer);
     let gate = Gate { samples: &samples, ask: &ask, threshold: config.scoring.threshold };
     let wanted = Build {
         checkpoint: &checkpoint,

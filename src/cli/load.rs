@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::{download, watch::Watch};
 use crate::{
-    classify::{Labels, Task},
+    classify::Task,
     compiled::{self, Cache, Gate, Wanted},
     config::{self, Config, LogFormat, ModelPrecision},
     device::{
@@ -21,9 +21,8 @@ use crate::{
     fidelity::shipped_samples,
     memory,
     model::{
-        Model,
-        files::PREPARED_GRAPH,
-        graph::Precision,
+        Model, ModelFiles,
+        graph::{self, Precision},
         hub::{RepoId, Weights},
     },
 };
@@ -108,33 +107,31 @@ pub fn open_any_model(config: &Config) -> Result<Model, StartError> {
 
 /// The directory with the graph to serve.
 fn model_dir(config: &Config) -> Result<PathBuf, StartError> {
-    let source = &config.model.source;
-    let as_it_is = config.model.precision == ModelPrecision::Onnx;
-    let mut dir = find_model(source);
-    if !dir.is_dir()
-        && let Some(repo) = hub_repository(source)
-    {
-        dir = match as_it_is {
-            true => download::model_folder(&repo, Weights::Onnx)?,
-            false => download::best_model_folder(&repo)?,
-        };
-    }
-    let graphs = ["model.onnx", "onnx/model.onnx", PREPARED_GRAPH];
-    let has_graph = graphs.iter().any(|name| dir.join(name).is_file());
-    let wanted = match config.model.precision {
+    let (source, precision) = (&config.model.source, config.model.precision);
+    let dir = find_model(source);
+    let (dir, of_hub) = match hub_repository(source).filter(|_| !dir.is_dir()) {
+        None => (dir, false),
+        Some(repo) if precision == ModelPrecision::Onnx => (download::model_folder(&repo, Weights::Onnx)?, true),
+        Some(repo) => (download::best_model_folder(&repo)?, true),
+    };
+    let compiles = dir.join("model.safetensors").is_file() && graph::covers(&dir);
+    // Whoever puts a graph beside the weights wants it served; in the hub's cache it may lie there by chance.
+    let brings_graph = !of_hub && ModelFiles::find(&dir).is_ok();
+    let wanted = match precision {
         ModelPrecision::Onnx => return Ok(dir),
-        ModelPrecision::Auto if has_graph || !dir.join("model.safetensors").is_file() => return Ok(dir),
+        ModelPrecision::Auto if brings_graph || !compiles => return Ok(dir),
         ModelPrecision::Auto => Wanted::Best,
         ModelPrecision::Int8 => Wanted::Only(Precision::Int8),
         ModelPrecision::Fp32 => Wanted::Only(Precision::Fp32),
     };
-    if !dir.join("model.safetensors").is_file() {
-        // A graph of the wanted precision, or one whose precision nobody knows.
-        return Ok(dir);
+    if let Wanted::Only(precision) = wanted
+        && !dir.join("model.safetensors").is_file()
+    {
+        return compiled::made_as(&dir, precision).map(|()| dir);
     }
     let runtime = load_runtime(config)?;
     let samples = shipped_samples();
-    let ask = |model: &Model| task(config, model);
+    let ask = |model: &Model| Task::configured(&config.scoring, &model.tokenizer);
     let gate = Gate { samples: &samples, ask: &ask, threshold: config.scoring.threshold };
     let cache = Cache::find(&config.model.cache)?;
     let mut watch = Watch::new(true);
@@ -142,21 +139,6 @@ fn model_dir(config: &Config) -> Result<PathBuf, StartError> {
     let place = compiled::cached(&cache, &dir, wanted, gate, runtime, &mut |step| watch.report(step));
     watch.finish();
     place
-}
-
-/// The configured labels for `model`.
-///
-/// # Errors
-/// [`StartError::Config`] if they cannot be used with it.
-pub fn task(config: &Config, model: &Model) -> Result<Task, StartError> {
-    let scoring = &config.scoring;
-    let labels = Labels {
-        labels: scoring.labels.clone(),
-        anomaly_label: scoring.anomaly_label.clone(),
-        hypothesis_template: scoring.hypothesis_template.clone(),
-        multi_label: scoring.multi_label,
-    };
-    Task::new(labels, &model.tokenizer, scoring.max_labels).map_err(|e| StartError::Config(format!("scoring: {e}")))
 }
 
 /// ONNX Runtime from where the configuration says.

@@ -12,7 +12,7 @@ mod watch;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 
 /// oddlog finds the odd lines in logs.
 #[derive(Debug, Parser)]
@@ -30,6 +30,15 @@ enum Command {
     Serve(serve::ServeArgs),
     Tune(tune::TuneArgs),
     Verify(verify::VerifyArgs),
+}
+
+/// How a command prints its result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people
+    Text,
+    /// One JSON object
+    Json,
 }
 
 /// Runs the command line of this process. Exit code 2 means an error, told on standard error.

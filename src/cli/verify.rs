@@ -2,22 +2,23 @@
 
 use std::{
     io::{self, Write},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::ExitCode,
 };
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use serde::Serialize;
 use serde_json::json;
 
 use super::{
-    load::{LoadArgs, load_runtime, open_any_model, start_log, task},
+    Format,
+    load::{LoadArgs, load_runtime, open_any_model, start_log},
     watch::Watch,
 };
 use crate::{
     classify::Task,
     compiled::{Build, Gate, Note, Step, all_cores, build, compare_with_fp32},
-    config::Config,
+    config::{Config, Scoring},
     device::{
         DeviceError,
         onnx::{OnnxDevice, Runtime},
@@ -49,14 +50,6 @@ pub struct VerifyArgs {
     format: Format,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// For people
-    Text,
-    /// One JSON object
-    Json,
-}
-
 /// One check's outcome.
 #[derive(Debug, Serialize)]
 struct Check {
@@ -79,7 +72,7 @@ pub fn run(args: VerifyArgs) -> Result<ExitCode, StartError> {
     };
     let model = open_any_model(&config)?;
     let runtime = load_runtime(&config)?;
-    let asked = task(&config, &model)?;
+    let asked = Task::configured(&config.scoring, &model.tokenizer)?;
     let mut checks = vec![same_bits(runtime, &model, &asked, &samples)?];
     checks.extend(agreement(runtime, &model, &config, &samples)?);
     checks.push(golden(runtime, &model, &config)?);
@@ -142,8 +135,11 @@ fn agreement(
         let detail = "the checkpoint it was compiled from is not there any more".into();
         return Ok(Some(Check { name, passed: None, detail }));
     };
-    let work = tempfile_beside(&model.files.dir)?;
-    let place = work.0.join("fp32");
+    // On the same disk, where there was room for a model before.
+    let beside = model.files.dir.parent().unwrap_or(&model.files.dir);
+    let work = tempfile::tempdir_in(beside)
+        .map_err(|source| StartError::Io { what: format!("making a folder in {}", beside.display()), source })?;
+    let place = work.path().join("fp32");
     let fp32 = Build {
         checkpoint: &checkpoint,
         place: &place,
@@ -154,7 +150,7 @@ fn agreement(
     };
     let mut watch = Watch::new(false);
     build(&fp32, || Ok(runtime), &mut |step| watch.report(step))?;
-    let ask = |model: &Model| task(config, model);
+    let ask = |model: &Model| Task::configured(&config.scoring, &model.tokenizer);
     let told = &mut |done, total| watch.report(Step::Comparing(done, total));
     let gate = Gate { samples, ask: &ask, threshold: config.scoring.threshold };
     let agreement = compare_with_fp32(runtime, &place, &model.files.dir, gate, told);
@@ -164,32 +160,14 @@ fn agreement(
     Ok(Some(Check { name, passed, detail: agreement.to_string() }))
 }
 
-/// A folder that is removed when it is dropped.
-struct Work(PathBuf);
-
-impl Drop for Work {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-/// On the disk of `dir`, where there was room for a model before.
-fn tempfile_beside(dir: &Path) -> Result<Work, StartError> {
-    let beside = dir.parent().unwrap_or(dir).join(format!(".oddlog-verify-{}", std::process::id()));
-    std::fs::create_dir(&beside)
-        .map_err(|source| StartError::Io { what: format!("making {}", beside.display()), source })?;
-    Ok(Work(beside))
-}
-
 /// Known scores.
 fn golden(runtime: Runtime, model: &Model, config: &Config) -> Result<Check, StartError> {
     let (name, known): (_, &[Golden]) = ("golden", golden_of(&config.model.source));
     if known.is_empty() {
         return Ok(Check { name, passed: None, detail: "no scores are known for this model".into() });
     }
-    let default = Config { scoring: Default::default(), ..config.clone() };
     let mut device = OnnxDevice::cpu(runtime, "cpu".into(), model, all_cores())?;
-    let asked = task(&default, model)?;
+    let asked = Task::configured(&Scoring::default(), &model.tokenizer)?;
     let logs: Vec<String> = known.iter().map(|golden| golden.log.to_owned()).collect();
     let scores = Scorer::new(model, &asked, &mut device)
         .anomaly_scores(&logs, Company::Alone, &mut |_| ())

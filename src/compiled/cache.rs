@@ -44,10 +44,10 @@ impl Cache {
     }
 
     /// The place of a checkpoint's compiled form.
-    fn place(&self, weights: &str, precision: Precision, runtime: Runtime) -> PathBuf {
+    fn place(&self, content: &str, precision: Precision, runtime: Runtime) -> PathBuf {
         let machine = format!("{}\n{}", runtime.build(), processor_features());
         let machine = hex(&Sha256::digest(machine.as_bytes()));
-        self.0.join(format!("{}-{precision}-g{GRAPH_VERSION}-{}", &weights[..16], &machine[..8]))
+        self.0.join(format!("{}-{precision}-g{GRAPH_VERSION}-{}", &content[..16], &machine[..8]))
     }
 }
 
@@ -64,11 +64,11 @@ pub fn cached(
     runtime: Runtime,
     report: &mut dyn FnMut(Step),
 ) -> Result<PathBuf, StartError> {
-    let weights = checksum(&checkpoint.join("model.safetensors"))?;
+    let content = checksum(checkpoint, &["model.safetensors", "config.json", "tokenizer.json"])?;
     std::fs::create_dir_all(&cache.0)
         .map_err(|source| StartError::Io { what: format!("making the cache {}", cache.0.display()), source })?;
     let mut obtain = |precision: Precision| {
-        let place = cache.place(&weights, precision, runtime);
+        let place = cache.place(&content, precision, runtime);
         if Note::read(&place)?.is_none() {
             let wanted = Build { checkpoint, place: &place, precision, force: false, prepare: true, gate: Some(gate) };
             build(&wanted, || Ok(runtime), report)?;
@@ -91,37 +91,30 @@ pub fn cached(
     }
 }
 
-/// SHA-256 of a file, in hexadecimal.
-fn checksum(path: &Path) -> Result<String, StartError> {
-    let fail = |source| StartError::Io { what: format!("reading {}", path.display()), source };
-    let mut file = File::open(path).map_err(fail)?;
-    let (mut hasher, mut buffer) = (Sha256::new(), vec![0; 1 << 20]);
-    loop {
-        match file.read(&mut buffer).map_err(fail)? {
-            0 => return Ok(hex(&hasher.finalize())),
-            n => hasher.update(&buffer[..n]),
+/// SHA-256 of the checksums of files of `dir`, in hexadecimal.
+fn checksum(dir: &Path, names: &[&str]) -> Result<String, StartError> {
+    let (mut all, mut buffer) = (Sha256::new(), vec![0; 1 << 20]);
+    for path in names.iter().map(|name| dir.join(name)) {
+        let fail = |source| StartError::Io { what: format!("reading {}", path.display()), source };
+        let (mut file, mut one) = (File::open(&path).map_err(fail)?, Sha256::new());
+        loop {
+            match file.read(&mut buffer).map_err(fail)? {
+                0 => break,
+                n => one.update(&buffer[..n]),
+            }
         }
+        all.update(one.finalize());
     }
+    Ok(hex(&all.finalize()))
 }
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The processor features that ONNX Runtime's kernels and packed weights depend on.
+/// The processor's features, as Linux lists them: ONNX Runtime packs weights for some of them, AMX among others.
 fn processor_features() -> String {
-    let mut features = vec![std::env::consts::ARCH];
-    #[cfg(target_arch = "x86_64")]
-    for (name, there) in [
-        ("avx2", std::arch::is_x86_feature_detected!("avx2")),
-        ("avxvnni", std::arch::is_x86_feature_detected!("avxvnni")),
-        ("avx512f", std::arch::is_x86_feature_detected!("avx512f")),
-        ("avx512vnni", std::arch::is_x86_feature_detected!("avx512vnni")),
-        ("avx512bf16", std::arch::is_x86_feature_detected!("avx512bf16")),
-    ] {
-        if there {
-            features.push(name);
-        }
-    }
-    features.join(" ")
+    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let listed = text.lines().find(|line| line.starts_with("flags") || line.starts_with("Features"));
+    format!("{} {}", std::env::consts::ARCH, listed.unwrap_or_default())
 }

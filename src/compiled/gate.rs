@@ -8,7 +8,7 @@ use crate::{
     device::onnx::{CpuOptions, OnnxDevice, Runtime},
     error::StartError,
     fidelity::{Agreement, Company, Scorer},
-    model::Model,
+    model::{Model, graph::Precision},
 };
 
 /// Padded tokens in one run of the comparison.
@@ -55,6 +55,25 @@ pub fn compare_with_fp32(
 pub fn all_cores() -> CpuOptions {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     CpuOptions { intra_op_threads: cores, max_run_tokens: RUN_TOKENS }
+}
+
+/// Whether the model in `dir`, which brings no weights, is one that was compiled to `precision`.
+///
+/// # Errors
+/// [`StartError::Model`] if it is not, or nobody knows.
+pub fn made_as(dir: &Path, precision: Precision) -> Result<(), StartError> {
+    match Note::read(dir)? {
+        Some(note) if note.precision == precision.name() => Ok(()),
+        note => {
+            let is = note
+                .map_or_else(|| "the precision of its graph is its own".into(), |n| format!("it is {}", n.precision));
+            let reason = format!(
+                "it has no model.safetensors to compile to {precision}, and {is}. Leave model.precision at \"auto\", or \
+                 give a model with weights"
+            );
+            Err(StartError::Model { path: dir.to_owned(), reason })
+        }
+    }
 }
 
 /// Whether the model in `dir` may serve: one in 8 bits needs a measured agreement of at least `least`.

@@ -14,5 +14,5 @@ mod note;
 
 pub use build::{Build, Step, build};
 pub use cache::{Cache, Wanted, cached};
-pub use gate::{Gate, all_cores, check, compare_with_fp32};
+pub use gate::{Gate, all_cores, check, compare_with_fp32, made_as};
 pub use note::Note;

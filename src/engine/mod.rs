@@ -26,7 +26,7 @@ pub use handle::{Classified, Handle, StageTimes};
 
 use crate::{
     batching::{Batcher, Inbox, Limits},
-    classify::{Head, Labels, Task},
+    classify::{Head, Task},
     config::{Batching, Scoring},
     device::Device,
     error::StartError,
@@ -58,14 +58,7 @@ impl Engine {
         batching: &Batching,
         metrics: Arc<Metrics>,
     ) -> Result<Self, StartError> {
-        let labels = Labels {
-            labels: scoring.labels.clone(),
-            anomaly_label: scoring.anomaly_label.clone(),
-            hypothesis_template: scoring.hypothesis_template.clone(),
-            multi_label: scoring.multi_label,
-        };
-        let task = Task::new(labels, &model.tokenizer, scoring.max_labels)
-            .map_err(|e| StartError::Config(format!("scoring: {e}")))?;
+        let task = Task::configured(scoring, &model.tokenizer)?;
         let limits = Limits {
             max_tokens: batching.max_batch_tokens,
             max_rows: batching.max_batch_rows,

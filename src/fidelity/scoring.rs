@@ -112,19 +112,13 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::{classify::Labels, device::FakeDevice};
+    use crate::{config::Scoring, device::FakeDevice};
 
     #[test]
     fn company_changes_neither_order_nor_scores() {
         let model =
             Model::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("models/oddlog-minilm"), 128).expect("it ships");
-        let labels = Labels {
-            labels: vec!["anomaly".into(), "normal".into()],
-            anomaly_label: "anomaly".into(),
-            hypothesis_template: "This example is {}.".into(),
-            multi_label: false,
-        };
-        let task = Task::new(labels, &model.tokenizer, 4).unwrap();
+        let task = Task::configured(&Scoring::default(), &model.tokenizer).unwrap();
         let logs: Vec<String> = (0..40).map(|i| "disk failure ".repeat(1 + i * 7 % 13) + &i.to_string()).collect();
         let mut device = FakeDevice::new("fake", model.spec.classes);
         let mut scorer = Scorer::new(&model, &task, &mut device);

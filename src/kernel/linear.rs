@@ -17,7 +17,7 @@ pub enum Activation {
     Gelu,
 }
 
-/// The arrays of a layer of `n` outputs and `k` inputs, as [`super::quantise_weight`] makes them.
+/// The arrays of a layer of `n` outputs and `k` inputs, as [`super::quantise_weight`] and [`super::pack_weight`] make them.
 #[derive(Debug, Clone, Copy)]
 pub struct Parameters<'a> {
     /// int8 in the shape [`super::packed_shape`]. Fastest where it starts at a multiple of 64 bytes.

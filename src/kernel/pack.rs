@@ -32,11 +32,11 @@ pub fn pack_weight(weight: &[i8], n: usize, k: usize) -> Vec<i8> {
     packed
 }
 
-/// A weight as the kernel wants it, but for the bias.
+/// A weight in 8 bits: an output's weights are its `values` times its `scale`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct QuantisedWeight {
-    /// int8 in the shape [`packed_shape`].
-    pub packed: Vec<i8>,
+    /// int8 [n, k], row-major, from -127 to 127: -128 is not used, so that a weight and its negative are treated alike.
+    pub values: Vec<i8>,
     /// What one step of an output's int8 values is worth; [n].
     pub scale: Vec<f32>,
     /// Sums of an output's int8 values; [n].
@@ -64,7 +64,7 @@ pub fn quantise_weight(weight: &[f32], n: usize, k: usize) -> QuantisedWeight {
             column_sum[output] += i32::from(*value);
         }
     }
-    QuantisedWeight { packed: pack_weight(&values, n, k), scale, column_sum }
+    QuantisedWeight { values, scale, column_sum }
 }
 
 #[cfg(test)]
@@ -93,10 +93,7 @@ mod tests {
         let weight = [127.0, 0.5, 1.5, -2.5, -127.0, 63.4, 0.0, 0.0, 0.0, 1e-30, -1e-30, 0.0];
         let quantised = quantise_weight(&weight, 4, 3);
         assert_eq!(quantised.scale[0], 1.0);
-        assert_eq!(quantised.packed[..4], [127, 0, 2, 0]);
-        assert_eq!(quantised.packed[4..8], [-2, -127, 63, 0]);
-        assert_eq!(quantised.packed[8..12], [0, 0, 0, 0]);
-        assert_eq!(quantised.packed[12..16], [127, -127, 0, 0]);
+        assert_eq!(quantised.values, [127, 0, 2, -2, -127, 63, 0, 0, 0, 127, -127, 0]);
         assert_eq!(quantised.column_sum, [129, -66, 0, 0]);
         assert_eq!(quantised.scale[2], 0.0);
         quantise_weight(&[f32::NAN, f32::INFINITY, 1e-45, -0.0], 2, 2);

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::{Activation, Linear, Parameters, Path, QuantisedWeight, ShapeError, quantise_weight};
+use super::{Activation, Linear, Parameters, Path, QuantisedWeight, ShapeError, pack_weight, quantise_weight};
 
 /// Numbers from -1 to 1, the same for the same seed.
 struct Random(u64);
@@ -23,6 +23,7 @@ struct Layer {
     k: usize,
     activation: Activation,
     weight: Vec<f32>,
+    packed: Vec<i8>,
     quantised: QuantisedWeight,
     bias: Vec<f32>,
 }
@@ -31,12 +32,13 @@ impl Layer {
     fn new(n: usize, k: usize, activation: Activation, random: &mut Random) -> Self {
         let weight = random.take(n * k, 0.1);
         let quantised = quantise_weight(&weight, n, k);
-        Self { n, k, activation, weight, quantised, bias: random.take(n, 1.0) }
+        let packed = pack_weight(&quantised.values, n, k);
+        Self { n, k, activation, weight, packed, quantised, bias: random.take(n, 1.0) }
     }
 
     fn linear(&self) -> Linear<'_> {
-        let QuantisedWeight { packed, scale, column_sum } = &self.quantised;
-        let parameters = Parameters { weight: packed, scale, column_sum, bias: &self.bias };
+        let QuantisedWeight { scale, column_sum, .. } = &self.quantised;
+        let parameters = Parameters { weight: &self.packed, scale, column_sum, bias: &self.bias };
         Linear::new(self.k, self.activation, parameters).expect("the sizes fit")
     }
 
@@ -181,7 +183,7 @@ fn the_scalar_path_is_what_plain_arithmetic_says() {
 #[test]
 fn sizes_that_do_not_fit_are_errors() {
     let layer = Layer::new(20, 10, Activation::None, &mut Random(1));
-    let QuantisedWeight { packed, scale, column_sum } = &layer.quantised;
+    let (packed, QuantisedWeight { scale, column_sum, .. }) = (&layer.packed, &layer.quantised);
     let whole = Parameters { weight: packed, scale, column_sum, bias: &layer.bias };
     let fails = |k, parameters| Linear::new(k, Activation::None, parameters).expect_err("it must not fit");
     assert!(Linear::new(10, Activation::None, whole).is_ok());

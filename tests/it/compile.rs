@@ -251,7 +251,11 @@ fn weights_are_compiled_once_and_kept_in_the_cache() {
     assert!(code == Some(2) && err.contains("model.onnx"), "{err}");
     assert_eq!(names(&cache), made);
 
-    // Other weights are another model.
+    // Another configuration beside the same weights is another model, and so are other weights.
+    let config = checkpoint.join("config.json");
+    fs::write(&config, fs::read_to_string(&config).unwrap() + "\n").unwrap();
+    let (_, _, err) = analyze(&["--precision", "fp32"]);
+    assert!(err.contains("compiling to fp32"), "{err}");
     let weights = checkpoint.join("model.safetensors");
     let mut bytes = fs::read(&weights).unwrap();
     let last = bytes.len() - 1;
@@ -282,4 +286,16 @@ fn verify_tells_what_holds() {
         assert_eq!((outcome.0.as_str().unwrap(), outcome.1.as_bool()), expected);
     }
     assert_eq!(names(out.path()), BTreeSet::from(["fast".into()]));
+}
+
+#[test]
+fn a_precision_that_cannot_be_had_is_refused() {
+    let (code, _, err) = run(&["analyze", "--precision", "fp32", "x"]);
+    assert!(code == Some(2) && err.contains("no model.safetensors") && err.contains("\"auto\""), "{err}");
+    let out = tempfile::tempdir().unwrap();
+    let dir = out.path().join("fast");
+    assert_eq!(run(&["compile", "tests/data/tiny-deberta", "--out", str(&dir)]).0, Some(0));
+    assert_eq!(run(&["analyze", "--model", str(&dir), "--precision", "fp32", "x"]).0, Some(0));
+    let (code, _, err) = run(&["analyze", "--model", str(&dir), "--precision", "int8", "x"]);
+    assert!(code == Some(2) && err.contains("it is fp32"), "{err}");
 }

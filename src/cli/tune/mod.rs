@@ -10,11 +10,14 @@ use std::{
     time::Duration,
 };
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::load::{LoadArgs, cores, make_devices, open_model, start_log};
+use super::{
+    Format,
+    load::{LoadArgs, cores, make_devices, open_model, start_log},
+};
 use crate::{
     config::Config,
     error::StartError,
@@ -69,12 +72,6 @@ pub struct TuneArgs {
     /// How to print what was measured
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Format {
-    Text,
-    Json,
 }
 
 fn positive<const MOST: u32>(text: &str) -> Result<f64, String> {

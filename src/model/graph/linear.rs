@@ -5,9 +5,9 @@ use super::{
     emitter::{Emitter, MICROSOFT, ODDLOG, Value},
     error::GraphError,
     proto::{Attribute, Element},
-    quantise::{pack_weight, packed_dims, quantise},
     weights::Weights,
 };
+use crate::kernel::{pack_weight, packed_shape, quantise_weight};
 
 /// Zero point of quantised activations: -127..=127 is stored as 1..=255.
 const ZERO_POINT: u8 = 128;
@@ -105,11 +105,11 @@ impl Linear {
         activation: Activation,
     ) -> Result<Value, GraphError> {
         let (n, k) = (self.outputs(), self.inputs);
-        let quantised = quantise(&self.weight, k);
+        let quantised = quantise_weight(&self.weight, n, k);
         let packed = bytes_of(&pack_weight(&quantised.values, n, k));
-        let sums: Vec<u8> = quantised.sums.iter().flat_map(|sum| sum.to_le_bytes()).collect();
-        let weight = graph.initializer(&format!("{name}.weight"), Element::I8, &packed_dims(n, k), &packed)?;
-        let scale = graph.floats(&format!("{name}.scale"), &[n], &quantised.scales)?;
+        let sums: Vec<u8> = quantised.column_sum.iter().flat_map(|sum| sum.to_le_bytes()).collect();
+        let weight = graph.initializer(&format!("{name}.weight"), Element::I8, &packed_shape(n, k), &packed)?;
+        let scale = graph.floats(&format!("{name}.scale"), &[n], &quantised.scale)?;
         let sums = graph.initializer(&format!("{name}.column_sum"), Element::I32, &[n], &sums)?;
         let bias = graph.floats(&format!("{name}.bias"), &[n], &self.bias)?;
         let activation = Attribute::Int("activation", i64::from(activation == Activation::Gelu));
@@ -119,10 +119,10 @@ impl Linear {
     /// The same arithmetic in operators of ONNX.
     fn emit_portable(&self, graph: &mut Emitter, name: &str, x: &Value) -> Result<Value, GraphError> {
         let (n, k) = (self.outputs(), self.inputs);
-        let quantised = quantise(&self.weight, k);
+        let quantised = quantise_weight(&self.weight, n, k);
         let weight = bytes_of(&transposed(&quantised.values, k));
         let weight = graph.initializer(&format!("{name}.weight"), Element::I8, &[k, n], &weight)?;
-        let scale = graph.floats(&format!("{name}.scale"), &[n], &quantised.scales)?;
+        let scale = graph.floats(&format!("{name}.scale"), &[n], &quantised.scale)?;
         let bias = graph.floats(&format!("{name}.bias"), &[n], &self.bias)?;
         let (rows, row_scale) = quantised_rows(graph, x);
         let zero_point = graph.byte(ZERO_POINT);

@@ -18,7 +18,6 @@ mod error;
 mod linear;
 mod positions;
 mod proto;
-mod quantise;
 mod stage;
 mod weights;
 
