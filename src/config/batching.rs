@@ -1,0 +1,66 @@
+//! `[batching]`: how requests become batches, and how many may wait.
+
+use serde::{Deserialize, Serialize};
+
+use super::{at_least_one, share};
+
+/// `[batching]`: how requests become batches, and how many may wait.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Batching {
+    /// Most padded tokens in one model run (rows x padded length).
+    pub max_batch_tokens: usize,
+    /// Most rows in one model run; a log has one row for each label.
+    pub max_batch_rows: usize,
+    /// Largest share of padding for which logs of other lengths join a batch, 0 to 1.
+    pub max_padding: f32,
+    /// How long an idle device waits for company for a log, in microseconds.
+    pub max_queue_delay_us: u64,
+    /// Padded tokens of single requests that may wait or run; beyond it 429.
+    pub max_queue_tokens: usize,
+    /// Padded tokens of batch calls that may wait or run; the rest of a call waits for its turn.
+    pub max_bulk_tokens: usize,
+    /// Time from admission to a device, in ms; beyond it 504.
+    pub request_timeout_ms: u64,
+}
+
+impl Default for Batching {
+    fn default() -> Self {
+        Self {
+            max_batch_tokens: 512,
+            max_batch_rows: 64,
+            max_padding: 0.25,
+            max_queue_delay_us: 0,
+            max_queue_tokens: 262_144,
+            max_bulk_tokens: 32_768,
+            request_timeout_ms: 30_000,
+        }
+    }
+}
+
+impl Batching {
+    /// `longest` is the cost of the largest log in padded tokens.
+    ///
+    /// # Errors
+    /// A text that names the first key that cannot be used.
+    pub(super) fn check(&self, longest: usize) -> Result<(), String> {
+        at_least_one(&[("batching.max_batch_tokens", self.max_batch_tokens)])?;
+        if self.max_batch_rows < 2 {
+            return Err("batching.max_batch_rows must be at least 2: a log has a row for each label".into());
+        }
+        share("batching.max_padding", self.max_padding)?;
+        for (key, tokens) in
+            [("batching.max_queue_tokens", self.max_queue_tokens), ("batching.max_bulk_tokens", self.max_bulk_tokens)]
+        {
+            if tokens < longest {
+                return Err(format!(
+                    "{key} = {tokens} is too small for one log: scoring.max_labels x model.max_length needs {longest}"
+                ));
+            }
+            if tokens > u32::MAX as usize {
+                return Err(format!("{key} must be at most {}", u32::MAX));
+            }
+        }
+        Ok(())
+    }
+}
