@@ -12,7 +12,7 @@
 //! 4  batching | device   blind to each other
 //! 3  classify  logs x hypotheses -> pairs; logits -> scores -> verdict (pure)
 //! 2  model     files, hub, tokenizer, tensors, graph (DeBERTa weights -> ONNX)
-//! 1  kernel | config, error, memory, metrics
+//! 1  kernel | eval | config, error, memory, metrics
 //! ```
 //!
 //! Invariants stated as absences (`tests/it/tidy.rs` holds the ones that a text search can see):
@@ -30,6 +30,7 @@ pub mod config;
 pub mod device;
 pub mod engine;
 pub mod error;
+pub mod eval;
 pub mod fidelity;
 pub mod http;
 pub mod kernel;

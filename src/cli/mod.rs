@@ -2,7 +2,9 @@
 
 mod analyze;
 mod compile;
+mod config_file;
 mod download;
+mod eval;
 mod fetch;
 mod load;
 mod serve;
@@ -26,6 +28,7 @@ struct Cli {
 enum Command {
     Analyze(analyze::AnalyzeArgs),
     Compile(compile::CompileArgs),
+    Eval(eval::EvalArgs),
     Fetch(fetch::FetchArgs),
     Serve(serve::ServeArgs),
     Tune(tune::TuneArgs),
@@ -47,6 +50,7 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         Command::Analyze(args) => analyze::run(args),
         Command::Compile(args) => compile::run(args),
+        Command::Eval(args) => eval::run(args),
         Command::Fetch(args) => fetch::run(args),
         Command::Serve(args) => serve::run(args),
         Command::Tune(args) => tune::run(args),

@@ -7,6 +7,7 @@ mod cli;
 mod compile;
 mod custom_op;
 mod engine;
+mod eval;
 mod graph;
 mod http_access;
 mod http_batch;

@@ -18,6 +18,7 @@ const FLOORS: &[(&str, u32)] = &[
     ("classify", 3),
     ("model", 2),
     ("kernel", 1),
+    ("eval", 1),
     ("config", 1),
     ("error", 0),
     ("memory", 0),
