@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::{Value, json, value::RawValue};
 use utoipa::ToSchema;
 
@@ -20,12 +20,43 @@ pub struct Problem<'a> {
     /// What to change, for people.
     #[schema(value_type = String)]
     pub msg: Cow<'static, str>,
-    /// The value as it was sent.
+    /// The value as it was sent, but for halves of surrogate pairs, which strict readers of JSON would choke on.
     #[schema(value_type = Value)]
+    #[serde(serialize_with = "without_lone_surrogates")]
     pub input: Cow<'a, RawValue>,
     /// The limits that `msg` speaks of.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ctx: Option<Value>,
+}
+
+fn without_lone_surrogates<S: Serializer>(raw: &RawValue, serializer: S) -> Result<S::Ok, S::Error> {
+    let text = raw.get();
+    if !text.contains("\\ud") && !text.contains("\\uD") {
+        return raw.serialize(serializer);
+    }
+    let whole = RawValue::from_string(paired(text));
+    whole.map_err(serde::ser::Error::custom)?.serialize(serializer)
+}
+
+/// JSON text with every escape of a lone surrogate changed to that of the replacement character.
+fn paired(json: &str) -> String {
+    let unit = |at: usize| {
+        let digits = json.get(at..)?.strip_prefix("\\u")?.get(..4)?;
+        u16::from_str_radix(digits, 16).ok()
+    };
+    let (mut fixed, mut at) = (String::with_capacity(json.len()), 0);
+    while let Some(step) = json[at..].find('\\') {
+        let escape = at + step;
+        fixed.push_str(&json[at..escape]);
+        let (written, kept) = match unit(escape) {
+            Some(0xd800..=0xdbff) if matches!(unit(escape + 6), Some(0xdc00..=0xdfff)) => (12, true),
+            Some(0xd800..=0xdfff) => (6, false),
+            _ => (2, true),
+        };
+        at = (escape + written).min(json.len());
+        fixed.push_str(if kept { &json[escape..at] } else { "\\ufffd" });
+    }
+    fixed + &json[at..]
 }
 
 /// One step of the way to a wrong value.
@@ -156,4 +187,21 @@ pub const BODY: Step = Step::Name("body");
 /// What is wrong with a body as a whole.
 pub fn whole(rule: Rule, input: Cow<'_, RawValue>) -> Problem<'_> {
     Problem { r#type: rule.name(), msg: rule.message(), ctx: rule.context(), loc: vec![BODY], input }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lone_surrogates_are_replaced_and_nothing_else() {
+        for (json, expected) in [
+            (r#""\ud800""#, r#""\ufffd""#),
+            (r#"["\uDC00\ud83d\ude00", "\\ud800", "\ud83dx\""]"#, r#"["\ufffd\ud83d\ude00", "\\ud800", "\ufffdx\""]"#),
+            (r#"{"a\ud83d\ud83d\ude00": "é\u00e9"}"#, r#"{"a\ufffd\ud83d\ude00": "é\u00e9"}"#),
+        ] {
+            assert_eq!(paired(json), expected);
+            serde_json::from_str::<Value>(&paired(json)).unwrap();
+        }
+    }
 }

@@ -8,6 +8,7 @@ mod compile;
 mod custom_op;
 mod engine;
 mod eval;
+mod fuzz;
 mod graph;
 mod http_access;
 mod http_batch;

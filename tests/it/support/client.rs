@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead, BufReader, ErrorKind, Read, Write},
-    net::{SocketAddr, TcpStream},
+    net::{Shutdown, SocketAddr, TcpStream},
     time::Duration,
 };
 
@@ -62,6 +62,17 @@ impl Connection {
     /// Sends bytes as they are.
     pub fn write(&mut self, bytes: impl AsRef<[u8]>) {
         self.reader.get_mut().write_all(bytes.as_ref()).unwrap();
+    }
+
+    /// Sends bytes as they are; whether the server took them.
+    pub fn try_write(&mut self, bytes: &[u8]) -> bool {
+        self.reader.get_mut().write_all(bytes).is_ok()
+    }
+
+    /// Says that nothing more will be sent.
+    pub fn end(&mut self) {
+        // A server that has closed already does not mind.
+        let _ = self.reader.get_mut().shutdown(Shutdown::Write);
     }
 
     /// Sends a request with a body of known length; none if it is empty.

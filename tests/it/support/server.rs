@@ -1,6 +1,6 @@
 //! An engine with fake devices, and the HTTP server before it, on a port of the system's choice.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{net::SocketAddr, path::Path, sync::Arc};
 
 use crossbeam_channel::{Sender, bounded};
 use oddlog::{
@@ -22,7 +22,9 @@ pub const PANIC: u32 = 130;
 
 /// The tiny model: a word-piece tokenizer of some letters and words, without a graph.
 pub fn tiny_model(max_length: usize) -> Model {
-    let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data/tiny");
+    // The fuzz targets, in a folder of the crate, use this file, too.
+    let crates = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
+    let dir = crates.map(|dir| dir.join("tests/data/tiny")).find(|dir| dir.is_dir()).unwrap();
     let file = |name: &str| dir.join(name);
     let files = ModelFiles {
         onnx: file("model.onnx"),
