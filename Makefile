@@ -10,7 +10,7 @@ export ORT_DISABLE_TELEMETRY = 1
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help serve build test lint fmt bench sweep oha loadtest onnxruntime clean
+.PHONY: help serve build test openapi-test lint fmt bench sweep oha loadtest onnxruntime clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,10 @@ build: onnxruntime ## build target/release/oddlog
 
 test: onnxruntime lint ## every check and test
 	$(CARGO) test --release --locked
+	@$(MAKE) --no-print-directory openapi-test
+
+openapi-test: build ## hold the server to its own OpenAPI document (schemathesis, into .venv/)
+	$(PYTHON) scripts/check_openapi.py target/release/oddlog $(CURDIR)/.venv
 
 lint: ## formatting and lints
 	$(CARGO) fmt --check

@@ -28,23 +28,31 @@ const IN_FLIGHT: usize = 256;
 /// Labels in a body that are looked at; how many are allowed is for the engine to say.
 const MAX_LABELS: usize = 1024;
 
+/// A candidate label: some words, not blank.
+#[derive(ToSchema)]
+#[schema(pattern = r"\S", min_length = 1)]
+#[expect(dead_code, reason = "for the documentation alone")]
+struct Label(String);
+
 /// Many logs to score, and with what.
 #[derive(Debug, ToSchema)]
 #[schema(example = json!({
     "logs": ["ERROR: Database connection timeout after 30s", "user 42 logged in from 10.0.0.7"], "threshold": 0.5
 }))]
 pub struct BatchRequest<'a> {
-    /// The log messages. An entry that is no string, or blank, gets an error of its own.
-    #[schema(value_type = Vec<String>)]
+    /// The log messages, strings. An entry that is no string, or blank, gets an error of its own.
+    #[schema(value_type = Vec<Value>)]
     logs: Vec<&'a RawValue>,
     /// Score from which a log is an anomaly, 0 to 1; `null` or absent takes the configured one.
     #[schema(minimum = 0, maximum = 1)]
     threshold: Option<f32>,
     /// Candidate labels instead of the configured ones.
+    #[schema(value_type = Option<Vec<Label>>, min_items = 1, max_items = 32)]
     labels: Option<Vec<String>>,
     /// Which label counts as the anomaly: by default the configured one, or the first if it is not among `labels`.
     anomaly_label: Option<String>,
     /// The hypothesis, with `{}` for the label.
+    #[schema(pattern = r"\{\}")]
     hypothesis_template: Option<String>,
     /// Score each label on its own instead of against the others.
     multi_label: Option<bool>,
