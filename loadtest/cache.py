@@ -172,22 +172,25 @@ def memory(args):
         with Server(args.model, "--device", "fake", cache=mode) as server:
             samples, sent, http_connection = [], 0, connection(server)
             # Without the cache memory is level soon.
-            lines = distinct_lines(args.count if mode == "exact" else args.count // 10)
+            lines = distinct_lines(args.count if mode == "exact" else args.count // 4)
             while call := list(itertools.islice(lines, 1024)):
                 batch(http_connection, call)
                 sent += len(call)
-                if sent % (64 * 1024) == 0:
+                if sent % (16 * 1024) == 0:
+                    # Histograms keep every sample until they are read or some seconds have passed: 50 MB at this rate.
+                    metric(server, "oddlog_cache_bytes")
                     samples.append(round(server.rss_mb(), 1))
-            time.sleep(2)
-            samples.append(round(server.rss_mb(), 1))
-            found[mode] = {"end_mb": samples[-1], "most_mb": max(samples), "rss_mb": samples}
+            level = samples[len(samples) // 2 :]
+            found[mode] = {"median_mb": statistics.median(level), "most_mb": max(level), "rss_mb": samples[:: len(samples) // 64]}
             if mode == "exact":
                 found["bytes"] = metric(server, "oddlog_cache_bytes")
                 found["entries"] = metric(server, "oddlog_cache_entries")
-        print(mode, found[mode]["end_mb"], found[mode]["most_mb"], file=sys.stderr)
+        print(mode, found[mode]["median_mb"], found[mode]["most_mb"], file=sys.stderr)
     found["medians"] = {
-        "cache_mb_at_the_end": found["exact"]["end_mb"] - found["off"]["end_mb"],
-        "cache_mb_at_most": found["exact"]["most_mb"] - found["off"]["most_mb"],
+        "rss_mb_without_cache": found["off"]["median_mb"],
+        "rss_mb": found["exact"]["median_mb"],
+        "cache_mb": found["exact"]["median_mb"] - found["off"]["median_mb"],
+        "cache_mb_at_most": found["exact"]["most_mb"] - found["off"]["median_mb"],
         "bound_mb": args.max_mb,
     }
     return found
@@ -199,8 +202,8 @@ def main():
     parser.add_argument("--lines")
     parser.add_argument("--model", default="models/oddlog-minilm")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--call", type=int, default=256, help="lines in one batch call")
-    parser.add_argument("--clients", type=int, default=2)
+    parser.add_argument("--call", type=int, default=512, help="lines in one batch call")
+    parser.add_argument("--clients", type=int, default=4)
     parser.add_argument("--requests", type=int, default=20_000)
     parser.add_argument("--count", type=int, default=5_000_000)
     parser.add_argument("--max-mb", type=int, default=64)
