@@ -11,7 +11,7 @@ use divan::{Bencher, black_box, counter::ItemsCount};
 use futures_util::{StreamExt, stream};
 use oddlog::{
     batching::{Entry, Limits, Queue},
-    config::{Batching, Scoring},
+    config::{Batching, Cache, Scoring},
     device::{
         Device, FakeDevice,
         onnx::{CpuOptions, OnnxDevice, Runtime},
@@ -19,6 +19,7 @@ use oddlog::{
     engine::{Class, Engine},
     metrics::Metrics,
     model::{InputTensors, Model},
+    verdicts::Verdicts,
 };
 
 fn main() {
@@ -101,6 +102,23 @@ fn engine_with_a_fake_device(bencher: Bencher) {
             all.buffered(256).for_each(|answer| async { drop(black_box(answer.expect("it answers"))) }).await;
         });
     });
+}
+
+#[divan::bench]
+fn remembered_log(bencher: Bencher) {
+    let (model, lines) = (model(), lines());
+    let device: Vec<Box<dyn Device>> = vec![Box::new(FakeDevice::new("fake:0", model.spec.classes))];
+    let metrics = Metrics::new().expect("fixed buckets");
+    let engine = Engine::start(&model, device, &Scoring::default(), &Batching::default(), metrics).expect("it starts");
+    let verdicts = Verdicts::new(engine.handle(), &Cache::default());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let ask = |line: &String| {
+        let task = verdicts.handle().default_task();
+        runtime.block_on(verdicts.classify(line, task, Class::Interactive)).expect("it answers")
+    };
+    lines.iter().for_each(|line| drop(ask(line)));
+    let mut next = lines.iter().cycle();
+    bencher.counter(ItemsCount::new(1usize)).bench_local(|| next.next().map(&ask));
 }
 
 /// The model alone: `logs` logs of `tokens` tokens, 2 rows each, one thread.

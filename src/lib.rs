@@ -3,8 +3,9 @@
 //! Rooms, from the street to the cellar; a room may only use those below it:
 //!
 //! ```text
-//! 8  cli       commands, each thin
-//! 7  http      the only place that knows HTTP, JSON and routes
+//! 9  cli       commands, each thin
+//! 8  http      the only place that knows HTTP, JSON and routes
+//! 7  verdicts  scores from memory instead of the engine; twins that come at once are scored once
 //! 7  tuning    which settings serve most on this machine, by measuring
 //! 6  engine    the only place that starts device threads: admission, workers, shutdown
 //! 6  compiled  models made from a checkpoint, compared with single precision, kept in a cache
@@ -38,3 +39,4 @@ pub mod memory;
 pub mod metrics;
 pub mod model;
 pub mod tuning;
+pub mod verdicts;

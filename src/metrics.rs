@@ -34,6 +34,20 @@ pub enum Stage {
     Total,
 }
 
+/// What the memory of verdicts counts.
+pub struct CacheMetrics {
+    /// Logs answered from memory.
+    pub hits: Counter,
+    /// Logs answered with what a twin in flight got.
+    pub joined: Counter,
+    /// Logs that went to the engine.
+    pub misses: Counter,
+    /// Remembered logs.
+    pub entries: Gauge,
+    /// Bytes that they take.
+    pub bytes: Gauge,
+}
+
 /// All handles. Clone the `Arc`, not the handles.
 pub struct Metrics {
     recorder: PrometheusRecorder,
@@ -153,6 +167,18 @@ impl Metrics {
         });
     }
 
+    /// What a memory of verdicts counts.
+    pub fn cache(&self) -> CacheMetrics {
+        let outcome = |name: &'static str| counter!("oddlog_cache_logs_total", "outcome" => name);
+        metrics::with_local_recorder(&self.recorder, || CacheMetrics {
+            hits: outcome("hit"),
+            joined: outcome("joined"),
+            misses: outcome("miss"),
+            entries: gauge!("oddlog_cache_entries"),
+            bytes: gauge!("oddlog_cache_bytes"),
+        })
+    }
+
     /// The run-time histogram of one device; the rate of its sum is the device's utilisation.
     pub fn device_run(&self, device: &str) -> Histogram {
         metrics::with_local_recorder(
@@ -190,6 +216,12 @@ fn describe() {
     describe_counter!("oddlog_expired_total", "Logs whose deadline passed in the queue.");
     describe_counter!("oddlog_truncated_logs_total", "Logs cut to the model's length.");
     describe_counter!("oddlog_verdicts_total", "Verdicts given, by kind.");
+    describe_counter!(
+        "oddlog_cache_logs_total",
+        "Logs by outcome: hit (remembered), joined (a twin was being scored), miss."
+    );
+    describe_gauge!("oddlog_cache_entries", "Logs whose scores are remembered.");
+    describe_gauge!("oddlog_cache_bytes", "Bytes that remembered logs and scores take.");
     describe_gauge!("oddlog_build_info", "1, with the version as a label.");
 }
 

@@ -12,6 +12,7 @@ use crate::{
     error::StartError,
     http::{self, App},
     metrics::Metrics,
+    verdicts::Verdicts,
 };
 
 /// Serve the HTTP API
@@ -60,7 +61,8 @@ pub fn run(args: ServeArgs) -> Result<ExitCode, StartError> {
         let listener =
             tokio::net::TcpListener::bind(address).await.map_err(|source| StartError::Io { what, source })?;
         let address = listener.local_addr().unwrap_or(address);
-        let app = App::new(engine.handle(), config.server, config.model.source.clone())?;
+        let verdicts = Verdicts::new(engine.handle(), &config.cache);
+        let app = App::new(verdicts, config.server, config.model.source.clone())?;
         // Caught from now on: whoever reads the next line may send one.
         let stop = stop_signal();
         tracing::info!(

@@ -4,6 +4,7 @@
 //! `config.toml` at the top of the repository repeats every key with its default; a test holds the two equal.
 
 mod batching;
+mod cache;
 mod devices;
 mod log;
 mod model;
@@ -20,6 +21,7 @@ use figment::{
 use serde::{Deserialize, Serialize};
 
 pub use batching::Batching;
+pub use cache::{Cache, CacheMode};
 pub use devices::Devices;
 pub use log::{Log, LogFormat};
 pub use model::{Model, ModelPrecision};
@@ -40,6 +42,8 @@ pub struct Config {
     pub scoring: Scoring,
     /// How requests become batches, and how many may wait.
     pub batching: Batching,
+    /// What is remembered of earlier logs.
+    pub cache: Cache,
     /// What runs the model.
     pub devices: Devices,
     /// oddlog's own log.
@@ -79,6 +83,7 @@ impl Config {
         self.scoring.check()?;
         let labels = self.scoring.max_labels.max(self.scoring.labels.len());
         self.batching.check(labels * self.model.max_length.next_multiple_of(16))?;
+        self.cache.check()?;
         self.devices.check()
     }
 }
@@ -160,6 +165,8 @@ mod tests {
             ("[batching]\nmax_batch_rows = 1\n", "batching.max_batch_rows"),
             ("[batching]\nmax_bulk_tokens = 100\n", "batching.max_bulk_tokens"),
             ("[devices]\ndevices = []\n", "devices.devices"),
+            ("[cache]\nmax_bytes = 1000\n", "cache.max_bytes"),
+            ("[cache]\nttl_s = 0\n", "cache.ttl_s"),
             ("[server]\nlisten = \"nowhere\"\n", "server.listen"),
         ] {
             let error = load(text).unwrap_err().to_string();

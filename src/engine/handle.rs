@@ -110,12 +110,31 @@ impl Handle {
         self.inbox.strong_count() > 0
     }
 
+    /// When a log that comes now must be with a device.
+    pub fn deadline(&self) -> Instant {
+        Instant::now() + self.shared.request_timeout
+    }
+
     /// Scores one log. Dropping the future gives its place in the queue back.
     ///
     /// # Errors
     /// Any [`RequestError`] but `Invalid`.
     pub async fn classify(&self, log: &str, task: &Task, class: Class) -> Result<Classified, RequestError> {
-        let result = self.score(log, task, class).await;
+        self.classify_by(log, task, class, self.deadline()).await
+    }
+
+    /// As [`Handle::classify`], for a log that must be with a device by `deadline`.
+    ///
+    /// # Errors
+    /// Any [`RequestError`] but `Invalid`.
+    pub async fn classify_by(
+        &self,
+        log: &str,
+        task: &Task,
+        class: Class,
+        deadline: Instant,
+    ) -> Result<Classified, RequestError> {
+        let result = self.score(log, task, class, deadline).await;
         if let Err(error) = &result
             && let Some(reason) = refusal(error)
         {
@@ -124,10 +143,9 @@ impl Handle {
         result
     }
 
-    async fn score(&self, log: &str, task: &Task, class: Class) -> Result<Classified, RequestError> {
+    async fn score(&self, log: &str, task: &Task, class: Class, deadline: Instant) -> Result<Classified, RequestError> {
         let Shared { tokenizer, admission, metrics, .. } = &*self.shared;
         let started = Instant::now();
-        let deadline = started + self.shared.request_timeout;
         if !self.is_open() {
             return Err(RequestError::Draining);
         }

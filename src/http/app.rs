@@ -8,12 +8,14 @@ use std::sync::{
 use tokio::sync::Semaphore;
 
 use super::{auth::Keys, body, cors::Cors, request_id::RequestIds};
-use crate::{config::Server, engine::Handle, error::StartError};
+use crate::{config::Server, engine::Handle, error::StartError, verdicts::Verdicts};
 
 /// The engine's handle and everything that is configured, ready for use.
 pub struct App {
     /// The way to the engine.
     pub(super) handle: Handle,
+    /// The way to it past what is remembered: logs go here.
+    pub(super) verdicts: Verdicts,
     /// Limits.
     pub(super) config: Server,
     /// The served model, as the operator named it.
@@ -34,9 +36,10 @@ impl App {
     ///
     /// # Errors
     /// [`StartError`] if either cannot be used.
-    pub fn new(handle: Handle, config: Server, model: String) -> Result<Self, StartError> {
+    pub fn new(verdicts: Verdicts, config: Server, model: String) -> Result<Self, StartError> {
         Ok(Self {
-            handle,
+            handle: verdicts.handle().clone(),
+            verdicts,
             keys: Keys::read(&config)?,
             cors: Cors::new(&config.cors_allow_origins)?,
             bodies: body::room(&config),

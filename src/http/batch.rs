@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, sync::Arc};
 
-use hyper::{Request, Response, StatusCode, body::Incoming};
+use hyper::{Request, Response, StatusCode, body::Incoming, header::HeaderValue};
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 use tokio::task::JoinSet;
@@ -15,12 +15,14 @@ use super::{
     fields::{self, Fields},
     openapi::Refusals,
     problem::Problem,
+    v1::OUTCOME,
 };
 use crate::{
     classify::{Task, verdict},
     config::Server,
-    engine::{Class, Classified, Handle},
+    engine::Class,
     error::RequestError,
+    verdicts::{Answer, Outcome, Verdicts},
 };
 
 /// Logs of one call that are in the engine at once: enough for full batches on several devices.
@@ -162,7 +164,12 @@ impl Serialize for Scores<'_> {
 #[utoipa::path(
     post, path = "/api/v1/analyze/batch", tag = "analysis", operation_id = "analyze_batch",
     request_body = BatchRequest, security((), ("bearer" = [])),
-    responses((status = 200, description = "One entry a log", body = BatchResponse), Refusals)
+    responses(
+        (status = 200, description = "One entry a log", body = BatchResponse, headers(
+            ("x-oddlog-cache" = String, description = "How many logs were which, such as `hit=3, joined=1, miss=4`")
+        )),
+        Refusals
+    )
 )]
 pub async fn analyze_batch(app: &App, request: Request<Incoming>) -> Response<Body> {
     let media_type = body::media_type(request.headers());
@@ -187,12 +194,12 @@ pub async fn analyze_batch(app: &App, request: Request<Incoming>) -> Response<Bo
     if !app.handle.is_open() {
         return refused(&RequestError::Draining);
     }
-    let outcomes = score(&app.handle, &task, &logs).await;
+    let outcomes = score(&app.verdicts, &task, &logs).await;
     let scoring = app.handle.scoring();
     let threshold = threshold.unwrap_or(scoring.threshold);
     let results = outcomes.iter().map(|outcome| match outcome {
         Err(error) => BatchResult::Refusal(BatchRefusal { error: error.clone() }),
-        Ok(classified) => {
+        Ok(Answer { classified, .. }) => {
             let verdict = verdict(&classified.scores, &task, threshold, scoring.threshold_rule);
             app.handle.metrics().verdict(verdict.is_anomaly);
             BatchResult::Verdict(BatchVerdict {
@@ -204,12 +211,27 @@ pub async fn analyze_batch(app: &App, request: Request<Incoming>) -> Response<Bo
             })
         }
     });
-    json_answer(StatusCode::OK, &BatchResponse { results: results.collect(), threshold })
+    let mut answer = json_answer(StatusCode::OK, &BatchResponse { results: results.collect(), threshold });
+    if let Some(counts) = counts(&outcomes) {
+        answer.headers_mut().insert(OUTCOME, counts);
+    }
+    answer
+}
+
+/// How many answered logs were hits and so on; `None` if nothing is remembered at all.
+fn counts(outcomes: &[Result<Answer, ItemError>]) -> Option<HeaderValue> {
+    let outcomes: Vec<Outcome> = outcomes.iter().flatten().filter_map(|answer| answer.outcome).collect();
+    let count = |which: Outcome| {
+        let logs = outcomes.iter().filter(|outcome| **outcome == which).count();
+        format!("{}={logs}", which.name())
+    };
+    let text = [Outcome::Hit, Outcome::Joined, Outcome::Miss].map(count).join(", ");
+    (!outcomes.is_empty()).then(|| HeaderValue::try_from(text).expect("names and digits are a valid header value"))
 }
 
 /// Scores every log, at most [`IN_FLIGHT`] at once, on all HTTP threads: tokenising a long call on one of them would
 /// hold up other connections. Dropping the future takes back what is still waiting.
-async fn score(handle: &Handle, task: &Arc<Task>, logs: &[&RawValue]) -> Vec<Result<Classified, ItemError>> {
+async fn score(verdicts: &Verdicts, task: &Arc<Task>, logs: &[&RawValue]) -> Vec<Result<Answer, ItemError>> {
     let lost = || Err(ItemError::from(&RequestError::Inference));
     let mut outcomes: Vec<_> = logs.iter().map(|_| lost()).collect();
     let mut running = JoinSet::new();
@@ -224,8 +246,8 @@ async fn score(handle: &Handle, task: &Arc<Task>, logs: &[&RawValue]) -> Vec<Res
         if running.len() >= IN_FLIGHT {
             settle(&mut outcomes, running.join_next().await);
         }
-        let (handle, task) = (handle.clone(), task.clone());
-        running.spawn(async move { (index, handle.classify(&log, &task, Class::Bulk).await) });
+        let (verdicts, task) = (verdicts.clone(), task.clone());
+        running.spawn(async move { (index, verdicts.classify(&log, &task, Class::Bulk).await) });
     }
     while let Some(joined) = running.join_next().await {
         settle(&mut outcomes, Some(joined));
@@ -233,10 +255,10 @@ async fn score(handle: &Handle, task: &Arc<Task>, logs: &[&RawValue]) -> Vec<Res
     outcomes
 }
 
-type Joined = Result<(usize, Result<Classified, RequestError>), tokio::task::JoinError>;
+type Joined = Result<(usize, Result<Answer, RequestError>), tokio::task::JoinError>;
 
 /// Puts an outcome in its place. A task that panicked leaves its place as it is: failed.
-fn settle(outcomes: &mut [Result<Classified, ItemError>], joined: Option<Joined>) {
+fn settle(outcomes: &mut [Result<Answer, ItemError>], joined: Option<Joined>) {
     if let Some(Ok((index, result))) = joined {
         outcomes[index] = result.map_err(|error| ItemError::from(&error));
     }

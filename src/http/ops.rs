@@ -57,5 +57,6 @@ pub fn ready(app: &App) -> Response<Body> {
     ))
 )]
 pub fn metrics(app: &App) -> Response<Body> {
+    app.verdicts.gauge();
     bytes_answer(StatusCode::OK, PROMETHEUS_TEXT, app.handle.metrics().render())
 }

@@ -2,7 +2,11 @@
 
 use std::{borrow::Cow, time::Duration};
 
-use hyper::{HeaderMap, Request, Response, StatusCode, body::Incoming, header::HeaderValue};
+use hyper::{
+    HeaderMap, Request, Response, StatusCode,
+    body::Incoming,
+    header::{HeaderName, HeaderValue},
+};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -17,7 +21,11 @@ use super::{
 use crate::{
     classify::verdict,
     engine::{Class, StageTimes},
+    verdicts::Answer,
 };
+
+/// Header that says how the cache had part in an answer.
+pub const OUTCOME: HeaderName = HeaderName::from_static("x-oddlog-cache");
 
 /// One log to score.
 #[derive(Debug, PartialEq, ToSchema)]
@@ -77,7 +85,8 @@ pub struct AnalyzeResponse<'a> {
             ("x-request-id" = String, description = "The request's own name if it brought one, else a new one"),
             ("x-tokenization-time" = f64, description = "Milliseconds from text to tokens"),
             ("x-queue-time" = f64, description = "Milliseconds spent waiting for a device"),
-            ("x-inference-time" = f64, description = "Milliseconds of the model run")
+            ("x-inference-time" = f64, description = "Milliseconds of the model run"),
+            ("x-oddlog-cache" = String, description = "`hit`, `joined` (a twin was being scored) or `miss`")
         )),
         Refusals
     )
@@ -100,8 +109,8 @@ pub async fn analyze(app: &App, request: Request<Incoming>) -> Response<Body> {
     let scoring = app.handle.scoring();
     let threshold = threshold.unwrap_or(scoring.threshold);
     let task = app.handle.default_task();
-    let classified = match app.handle.classify(&log_message, task, Class::Interactive).await {
-        Ok(classified) => classified,
+    let Answer { classified, outcome } = match app.verdicts.classify(&log_message, task, Class::Interactive).await {
+        Ok(answer) => answer,
         Err(error) => return refused(&error),
     };
     let verdict = verdict(&classified.scores, task, threshold, scoring.threshold_rule);
@@ -115,6 +124,9 @@ pub async fn analyze(app: &App, request: Request<Incoming>) -> Response<Body> {
     };
     let mut answer = json_answer(StatusCode::OK, &response);
     add_times(answer.headers_mut(), classified.times);
+    if let Some(outcome) = outcome {
+        answer.headers_mut().insert(OUTCOME, HeaderValue::from_static(outcome.name()));
+    }
     answer
 }
 

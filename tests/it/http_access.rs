@@ -2,7 +2,12 @@
 
 use std::io::Write;
 
-use oddlog::{config::Server, engine::Handle, http::App};
+use oddlog::{
+    config::{Cache, Server},
+    engine::Handle,
+    http::App,
+    verdicts::Verdicts,
+};
 use serde_json::json;
 
 use crate::support::{Running, Setup};
@@ -45,7 +50,10 @@ fn analysis_asks_for_a_key_and_the_rest_is_open() {
 #[test]
 fn keys_and_origins_that_cannot_be_used_stop_the_start() {
     let engine = Setup::default().engine();
-    let start = |server: Server, handle: Handle| App::new(handle, server, "tiny".into()).err().map(|e| e.to_string());
+    let start = |server: Server, handle: Handle| {
+        let verdicts = Verdicts::new(handle, &Cache::default());
+        App::new(verdicts, server, "tiny".into()).err().map(|e| e.to_string())
+    };
     let file = tempfile::NamedTempFile::new().unwrap();
     let empty = file.path().to_str().unwrap().to_owned();
     for (server, part) in [

@@ -4,12 +4,13 @@ use std::{net::SocketAddr, path::Path, sync::Arc};
 
 use crossbeam_channel::{Sender, bounded};
 use oddlog::{
-    config::Config,
+    config::{CacheMode, Config},
     device::{Device, FakeDevice},
     engine::{Engine, Handle},
     http::{self, App},
     metrics::Metrics,
     model::{Model, ModelFiles, ModelSpec, PairTokenizer},
+    verdicts::Verdicts,
 };
 use tokio::{net::TcpListener, runtime::Runtime, sync::oneshot, task::JoinHandle};
 
@@ -39,7 +40,7 @@ pub fn tiny_model(max_length: usize) -> Model {
 
 /// What a server is started with.
 pub struct Setup {
-    /// The configuration; `server.listen` does not count.
+    /// The configuration; `server.listen` does not count. Nothing is remembered, so that each log reaches a device.
     pub config: Config,
     /// The devices: by default one fake device that answers at once.
     pub devices: Vec<Box<dyn Device>>,
@@ -47,7 +48,9 @@ pub struct Setup {
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { config: Config::default(), devices: vec![Box::new(FakeDevice::new("fake:0", 2))] }
+        let mut config = Config::default();
+        config.cache.mode = CacheMode::Off;
+        Self { config, devices: vec![Box::new(FakeDevice::new("fake:0", 2))] }
     }
 }
 
@@ -86,7 +89,8 @@ impl Setup {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let listener = runtime.block_on(TcpListener::bind(("127.0.0.1", 0))).unwrap();
         let address = listener.local_addr().unwrap();
-        let app = Arc::new(App::new(handle.clone(), config.server, "tiny".into()).unwrap());
+        let app =
+            Arc::new(App::new(Verdicts::new(handle.clone(), &config.cache), config.server, "tiny".into()).unwrap());
         let (stop, stopped) = oneshot::channel();
         let served = runtime.spawn(http::serve(listener, app, async {
             let _ = stopped.await;
