@@ -1,6 +1,6 @@
 //! `POST /api/v1/analyze/batch`: many logs in one call, each answered or refused on its own.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, sync::Arc, time::Instant};
 
 use hyper::{Request, Response, StatusCode, body::Incoming};
 use serde::{Serialize, Serializer};
@@ -14,6 +14,7 @@ use super::{
     body,
     fields::{self, Fields},
     openapi::Refusals,
+    patience,
     problem::Problem,
 };
 use crate::{
@@ -154,14 +155,25 @@ impl Serialize for Scores<'_> {
 #[utoipa::path(
     post, path = "/api/v1/analyze/batch", tag = "analysis", operation_id = "analyze_batch",
     request_body = BatchRequest, security((), ("bearer" = [])),
+    params(("x-request-timeout-ms" = Option<u64>, Header, minimum = 1,
+        description = "How long the client waits for the whole call, in ms; by default each log has \
+            `batching.request_timeout_ms` from its turn on")),
     responses((status = 200, description = "One entry a log", body = BatchResponse), Refusals)
 )]
 pub async fn analyze_batch(app: &App, request: Request<Incoming>) -> Response<Body> {
     let media_type = body::media_type(request.headers());
+    let (timeouts, now) = (app.handle.timeouts(), Instant::now());
+    let deadline = match patience::deadline(request.headers(), timeouts.max, now) {
+        Ok(deadline) => deadline,
+        Err(answer) => return answer,
+    };
     let received = match body::read(app, request).await {
         Ok(received) => received,
         Err(answer) => return answer,
     };
+    if let Err(error) = app.handle.check(Class::Bulk, deadline.unwrap_or(now + timeouts.default)) {
+        return refused(&error);
+    }
     let (text, plain) = match body::text(media_type.as_deref(), &received.bytes) {
         Ok(text) => text,
         Err(answer) => return answer,
@@ -179,7 +191,7 @@ pub async fn analyze_batch(app: &App, request: Request<Incoming>) -> Response<Bo
     if !app.handle.is_open() {
         return refused(&RequestError::Draining);
     }
-    let outcomes = score(&app.handle, &task, &logs).await;
+    let outcomes = score(&app.handle, &task, &logs, deadline).await;
     let scoring = app.handle.scoring();
     let threshold = threshold.unwrap_or(scoring.threshold);
     let results = outcomes.iter().map(|outcome| match outcome {
@@ -199,9 +211,14 @@ pub async fn analyze_batch(app: &App, request: Request<Incoming>) -> Response<Bo
     json_answer(StatusCode::OK, &BatchResponse { results: results.collect(), threshold })
 }
 
-/// Scores every log, at most [`IN_FLIGHT`] at once, on all HTTP threads: tokenising a long call on one of them would
+/// Scores every log by `deadline`, or each within the configured time, at most [`IN_FLIGHT`] at once, on all HTTP threads: tokenising a long call on one of them would
 /// hold up other connections. Dropping the future takes back what is still waiting.
-async fn score(handle: &Handle, task: &Arc<Task>, logs: &[&RawValue]) -> Vec<Result<Classified, ItemError>> {
+async fn score(
+    handle: &Handle,
+    task: &Arc<Task>,
+    logs: &[&RawValue],
+    deadline: Option<Instant>,
+) -> Vec<Result<Classified, ItemError>> {
     let lost = || Err(ItemError::from(&RequestError::Inference));
     let mut outcomes: Vec<_> = logs.iter().map(|_| lost()).collect();
     let mut running = JoinSet::new();
@@ -217,7 +234,10 @@ async fn score(handle: &Handle, task: &Arc<Task>, logs: &[&RawValue]) -> Vec<Res
             settle(&mut outcomes, running.join_next().await);
         }
         let (handle, task) = (handle.clone(), task.clone());
-        running.spawn(async move { (index, handle.classify(&log, &task, Class::Bulk).await) });
+        running.spawn(async move {
+            let deadline = deadline.unwrap_or_else(|| Instant::now() + handle.timeouts().default);
+            (index, handle.classify_by(&log, &task, Class::Bulk, deadline).await)
+        });
     }
     while let Some(joined) = running.join_next().await {
         settle(&mut outcomes, Some(joined));
@@ -237,7 +257,7 @@ fn settle(outcomes: &mut [Result<Classified, ItemError>], joined: Option<Joined>
 impl From<&RequestError> for ItemError {
     fn from(error: &RequestError) -> Self {
         let r#type = match error {
-            RequestError::Overloaded { .. } => "overloaded",
+            RequestError::Overloaded { .. } | RequestError::TooLate { .. } => "overloaded",
             RequestError::Draining | RequestError::Unavailable => "unavailable",
             RequestError::DeadlineExceeded => "deadline_exceeded",
             RequestError::Inference => "inference_failed",

@@ -77,7 +77,9 @@ impl Bench<'_> {
         end(engine)?;
         match result {
             Ok(latencies) => Ok(summary(latencies, self.step)),
-            Err(RequestError::DeadlineExceeded | RequestError::Overloaded { .. }) => Ok(Run::NONE),
+            Err(RequestError::DeadlineExceeded | RequestError::Overloaded { .. } | RequestError::TooLate { .. }) => {
+                Ok(Run::NONE)
+            }
             Err(error) => Err(Halt::Failed(StartError::Config(format!("measuring {candidate:?}: {error}")))),
         }
     }
