@@ -131,6 +131,10 @@ impl Batcher {
         let expired = queue.take_expired(now);
         self.left_queue(&expired);
         answer_expired(expired);
+        // All of them, not only those of the next batch: they count as a backlog, and would leave it half empty.
+        let abandoned = queue.take_if(|entry| entry.item.reply.is_abandoned());
+        self.left_queue(&abandoned);
+        drop(abandoned);
         loop {
             let wait = match queue.due_at(limits) {
                 None if closed => return Answer::Closed,

@@ -50,16 +50,20 @@ impl<T> Lanes<T> {
         if self.next_deadline.is_none_or(|deadline| now < deadline) {
             return;
         }
-        let before = expired.len();
-        for lane in self.lanes.values_mut() {
-            let (late, waiting) =
-                std::mem::take(lane).into_iter().partition::<VecDeque<_>, _>(|entry| entry.is_expired(now));
-            *lane = waiting;
-            expired.extend(late);
+        self.take_if(|entry| entry.is_expired(now), expired);
+        self.next_deadline = self.lanes.values().flatten().map(|entry| entry.deadline).min();
+    }
+
+    /// Moves every item that is `unwanted` to `taken`.
+    pub fn take_if(&mut self, unwanted: impl Fn(&Entry<T>) -> bool, taken: &mut Vec<Entry<T>>) {
+        let before = taken.len();
+        for lane in self.lanes.values_mut().filter(|lane| lane.iter().any(&unwanted)) {
+            let (out, stay) = std::mem::take(lane).into_iter().partition::<VecDeque<_>, _>(&unwanted);
+            *lane = stay;
+            taken.extend(out);
         }
         self.lanes.retain(|_, lane| !lane.is_empty());
-        self.removed(&expired[before..]);
-        self.next_deadline = self.lanes.values().flatten().map(|entry| entry.deadline).min();
+        self.removed(&taken[before..]);
     }
 
     /// When the oldest item came.

@@ -61,6 +61,14 @@ impl<T> Queue<T> {
         expired
     }
 
+    /// Removes and returns every item that is `unwanted`, so that it takes no place in a batch.
+    pub fn take_if(&mut self, unwanted: impl Fn(&Entry<T>) -> bool) -> Vec<Entry<T>> {
+        let mut taken = Vec::new();
+        self.interactive.take_if(&unwanted, &mut taken);
+        self.bulk.take_if(&unwanted, &mut taken);
+        taken
+    }
+
     /// When a batch should leave even if it is not full: the oldest item's arrival plus the delay. `None` if empty.
     pub fn due_at(&self, limits: &Limits) -> Option<Instant> {
         let oldest = self.interactive.oldest().into_iter().chain(self.bulk.oldest()).min()?;

@@ -432,8 +432,12 @@ mod tests {
             for entry in self.queue.take_expired(self.now) {
                 self.settle(entry.item.0, End::Expired);
             }
+            let owed = &self.owed;
+            for entry in self.queue.take_if(|entry| owed[&entry.item.0].abandoned) {
+                self.settle(entry.item.0, End::Abandoned);
+            }
             let rested = self.resting > 0;
-            let Some(mut batch) = self.queue.take(&self.limits) else {
+            let Some(batch) = self.queue.take(&self.limits) else {
                 self.pace.idle();
                 self.resting = Self::DEVICES - self.running.len();
                 return;
@@ -443,9 +447,6 @@ mod tests {
             if let Some(rate) = self.pace.taken(self.now, batch.tokens(), !self.queue.is_empty(), rested) {
                 self.admission.rate().set(rate, self.now);
             }
-            let (gone, stay): (Vec<_>, _) = batch.entries.into_iter().partition(|e| self.owed[&e.item.0].abandoned);
-            gone.into_iter().for_each(|entry| self.settle(entry.item.0, End::Abandoned));
-            batch.entries = stay;
             self.running.push_back(batch);
         }
 

@@ -38,8 +38,6 @@ impl Candidate {
         config.devices.intra_op_threads = self.intra_op_threads;
         config.batching.max_batch_tokens = self.max_batch_tokens;
         config.batching.max_queue_delay_us = self.max_queue_delay_us;
-        // The p99 target says what is too long; a refusal would hide it.
-        config.batching.max_queue_wait_ms = config.batching.request_timeout_ms;
         config
     }
 }
