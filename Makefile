@@ -10,7 +10,7 @@ export ORT_DISABLE_TELEMETRY = 1
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help serve build test openapi-test lint fmt bench sweep oha loadtest onnxruntime clean
+.PHONY: help serve build test openapi-test lint fmt bench sweep oha loadtest overload onnxruntime clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ loadtest/bodies.ndjson:
 
 loadtest: oha loadtest/bodies.ndjson ## sweep the concurrency against a running server, into loadtest/runs/
 	$(PYTHON) loadtest/sweep.py $(ARGS)
+
+overload: build oha ## what happens beyond capacity, into loadtest/runs/ (about 3 minutes)
+	$(PYTHON) loadtest/overload.py $(ARGS)
 
 onnxruntime: ## fetch ONNX Runtime's pinned library into .ort/, once
 ifeq ($(ORT_DYLIB_PATH),$(ORT_DIR)/libonnxruntime.so)

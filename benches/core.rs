@@ -10,13 +10,13 @@ use std::{
 use divan::{Bencher, black_box, counter::ItemsCount};
 use futures_util::{StreamExt, stream};
 use oddlog::{
-    batching::{Entry, Limits, Queue},
+    batching::{Class, Entry, Limits, Queue},
     config::{Batching, Cache, Scoring},
     device::{
         Device, FakeDevice,
         onnx::{CpuOptions, OnnxDevice, Runtime},
     },
-    engine::{Class, Engine},
+    engine::Engine,
     metrics::Metrics,
     model::{InputTensors, Model},
     verdicts::Verdicts,
@@ -59,13 +59,21 @@ fn lines() -> Vec<String> {
 
 #[divan::bench]
 fn queue_push_and_take(bencher: Bencher) {
-    let limits = Limits { max_tokens: 1024, max_rows: 64, max_padding: 0.25, max_delay: Duration::ZERO };
+    let limits = Limits {
+        max_tokens: 1024,
+        max_bulk_tokens: 1024,
+        max_rows: 64,
+        max_padding: 0.25,
+        bulk_share: 0.2,
+        max_delay: Duration::ZERO,
+    };
     let now = Instant::now();
     bencher.counter(ItemsCount::new(1000usize)).with_inputs(Queue::default).bench_values(|mut queue| {
         for i in 0..1000usize {
             let padded_len = 16 * (1 + i * 31 % 8);
             queue.push(Entry {
                 item: i,
+                class: Class::Interactive,
                 rows: 2,
                 padded_len,
                 enqueued_at: now,

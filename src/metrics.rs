@@ -65,9 +65,9 @@ pub struct Metrics {
     pub batch_tokens: Histogram,
     /// Padding share of each batch, 0 to 1.
     pub batch_padding: Histogram,
-    /// Jobs whose client was gone before the answer.
+    /// Logs whose client was gone before the answer.
     pub dropped_by_client: Counter,
-    /// Jobs whose deadline passed in the queue.
+    /// Logs whose deadline passed before they were answered.
     pub expired: Counter,
     /// Logs cut to the model's length.
     pub truncated: Counter,
@@ -213,7 +213,7 @@ fn describe() {
     describe_histogram!("oddlog_device_run_duration_seconds", "Model runs of each device.");
     describe_counter!("oddlog_failed_jobs_total", "Logs that a device could not score.");
     describe_counter!("oddlog_dropped_by_client_total", "Logs whose client was gone before the answer.");
-    describe_counter!("oddlog_expired_total", "Logs whose deadline passed in the queue.");
+    describe_counter!("oddlog_expired_total", "Logs whose deadline passed before they were answered.");
     describe_counter!("oddlog_truncated_logs_total", "Logs cut to the model's length.");
     describe_counter!("oddlog_verdicts_total", "Verdicts given, by kind.");
     describe_counter!(

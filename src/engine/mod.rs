@@ -21,8 +21,8 @@ use std::{
 
 use crossbeam_channel::{Receiver, bounded};
 
-pub use admission::Class;
-pub use handle::{Classified, Handle, StageTimes};
+pub use crate::batching::Class;
+pub use handle::{Classified, Handle, StageTimes, Timeouts};
 
 use crate::{
     batching::{Batcher, Inbox, Limits},
@@ -61,12 +61,14 @@ impl Engine {
         let task = Task::configured(scoring, &model.tokenizer)?;
         let limits = Limits {
             max_tokens: batching.max_batch_tokens,
+            max_bulk_tokens: batching.bulk_batch_tokens(),
             max_rows: batching.max_batch_rows,
             max_padding: batching.max_padding,
+            bulk_share: batching.bulk_share,
             max_delay: Duration::from_micros(batching.max_queue_delay_us),
         };
         let admission = Arc::new(Admission::new(batching, devices.len()));
-        let (inbox, batcher) = Batcher::new(admission.max_jobs(), metrics.clone());
+        let (inbox, batcher) = Batcher::new(admission.max_jobs(), admission.rate().clone(), metrics.clone());
         let batcher = Arc::new(batcher);
         let workers = devices.len();
         let (ending, ended) = bounded(workers);
@@ -89,7 +91,7 @@ impl Engine {
             head: Head::from(&model.spec),
             default_task: Arc::new(task),
             default_labels: scoring.clone(),
-            request_timeout: Duration::from_millis(batching.request_timeout_ms),
+            timeouts: Timeouts::new(batching),
             admission,
             metrics,
         };

@@ -10,7 +10,7 @@ use metrics::Histogram;
 
 use super::admission::Admission;
 use crate::{
-    batching::{Batcher, Entry, Job, JobError, JobOutput, JobTimes, Limits},
+    batching::{Batcher, Entry, Job, JobError, JobOutput, JobTimes, Limits, still_wanted},
     device::{Device, DeviceError},
     metrics::Metrics,
     model::{InputTensors, Model, PairTokenizer},
@@ -62,7 +62,8 @@ impl Worker {
     }
 
     /// Runs the entries; on an error halves them until what fails is alone, so that it harms no neighbour.
-    fn run_entries(&mut self, mut entries: Vec<Entry<Job>>) {
+    fn run_entries(&mut self, entries: Vec<Entry<Job>>) {
+        let mut entries = still_wanted(entries, Instant::now());
         if entries.is_empty() {
             return;
         }
@@ -73,7 +74,7 @@ impl Worker {
                 tracing::warn!(device = self.device.name(), %error, "the model failed on one log");
                 self.metrics.failed_jobs(1);
                 for entry in entries {
-                    self.send(entry, Err(JobError::Failed));
+                    entry.item.reply.send(Err(JobError::Failed));
                 }
             }
             Err(error) => {
@@ -120,17 +121,11 @@ impl Worker {
             at += values;
             if logits.iter().any(|z| !z.is_finite()) {
                 self.metrics.failed_jobs(1);
-                self.send(entry, Err(JobError::Failed));
+                entry.item.reply.send(Err(JobError::Failed));
                 continue;
             }
             let times = JobTimes { queue: started - entry.enqueued_at, inference };
-            self.send(entry, Ok(JobOutput { logits, times }));
-        }
-    }
-
-    fn send(&self, entry: Entry<Job>, result: Result<JobOutput, JobError>) {
-        if !entry.item.reply.send(result) {
-            self.metrics.dropped_by_client.increment(1);
+            entry.item.reply.send(Ok(JobOutput { logits, times }));
         }
     }
 }

@@ -1,6 +1,6 @@
 //! `POST /api/v1/analyze/batch`: many logs in one call, each answered or refused on its own.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, sync::Arc, time::Instant};
 
 use hyper::{Request, Response, StatusCode, body::Incoming, header::HeaderValue};
 use serde::{Serialize, Serializer};
@@ -14,6 +14,7 @@ use super::{
     body,
     fields::{self, Fields},
     openapi::Refusals,
+    patience,
     problem::Problem,
     v1::OUTCOME,
 };
@@ -164,6 +165,9 @@ impl Serialize for Scores<'_> {
 #[utoipa::path(
     post, path = "/api/v1/analyze/batch", tag = "analysis", operation_id = "analyze_batch",
     request_body = BatchRequest, security((), ("bearer" = [])),
+    params(("x-request-timeout-ms" = Option<u64>, Header, minimum = 1,
+        description = "How long the client waits for the whole call, in ms; by default each log has \
+            `batching.request_timeout_ms` from its turn on")),
     responses(
         (status = 200, description = "One entry a log", body = BatchResponse, headers(
             ("x-oddlog-cache" = String, description = "How many logs were which, such as `hit=3, joined=1, miss=4`")
@@ -173,10 +177,18 @@ impl Serialize for Scores<'_> {
 )]
 pub async fn analyze_batch(app: &App, request: Request<Incoming>) -> Response<Body> {
     let media_type = body::media_type(request.headers());
+    let (timeouts, now) = (app.handle.timeouts(), Instant::now());
+    let deadline = match patience::deadline(request.headers(), timeouts.max, now) {
+        Ok(deadline) => deadline,
+        Err(answer) => return answer,
+    };
     let received = match body::read(app, request).await {
         Ok(received) => received,
         Err(answer) => return answer,
     };
+    if let Err(error) = app.verdicts.check(Class::Bulk, deadline.unwrap_or(now + timeouts.default)) {
+        return refused(&error);
+    }
     let (text, plain) = match body::text(media_type.as_deref(), &received.bytes) {
         Ok(text) => text,
         Err(answer) => return answer,
@@ -194,7 +206,7 @@ pub async fn analyze_batch(app: &App, request: Request<Incoming>) -> Response<Bo
     if !app.handle.is_open() {
         return refused(&RequestError::Draining);
     }
-    let outcomes = score(&app.verdicts, &task, &logs).await;
+    let outcomes = score(&app.verdicts, &task, &logs, deadline).await;
     let scoring = app.handle.scoring();
     let threshold = threshold.unwrap_or(scoring.threshold);
     let results = outcomes.iter().map(|outcome| match outcome {
@@ -229,9 +241,15 @@ fn counts(outcomes: &[Result<Answer, ItemError>]) -> Option<HeaderValue> {
     (!outcomes.is_empty()).then(|| HeaderValue::try_from(text).expect("names and digits are a valid header value"))
 }
 
-/// Scores every log, at most [`IN_FLIGHT`] at once, on all HTTP threads: tokenising a long call on one of them would
-/// hold up other connections. Dropping the future takes back what is still waiting.
-async fn score(verdicts: &Verdicts, task: &Arc<Task>, logs: &[&RawValue]) -> Vec<Result<Answer, ItemError>> {
+/// Scores every log by `deadline`, or each within the configured time, at most [`IN_FLIGHT`] at once, on all HTTP
+/// threads: tokenising a long call on one of them would hold up other connections. Dropping the future takes back what is
+/// still waiting.
+async fn score(
+    verdicts: &Verdicts,
+    task: &Arc<Task>,
+    logs: &[&RawValue],
+    deadline: Option<Instant>,
+) -> Vec<Result<Answer, ItemError>> {
     let lost = || Err(ItemError::from(&RequestError::Inference));
     let mut outcomes: Vec<_> = logs.iter().map(|_| lost()).collect();
     let mut running = JoinSet::new();
@@ -247,7 +265,10 @@ async fn score(verdicts: &Verdicts, task: &Arc<Task>, logs: &[&RawValue]) -> Vec
             settle(&mut outcomes, running.join_next().await);
         }
         let (verdicts, task) = (verdicts.clone(), task.clone());
-        running.spawn(async move { (index, verdicts.classify(&log, &task, Class::Bulk).await) });
+        running.spawn(async move {
+            let deadline = deadline.unwrap_or_else(|| Instant::now() + verdicts.handle().timeouts().default);
+            (index, verdicts.classify_by(&log, &task, Class::Bulk, deadline).await)
+        });
     }
     while let Some(joined) = running.join_next().await {
         settle(&mut outcomes, Some(joined));
@@ -267,7 +288,7 @@ fn settle(outcomes: &mut [Result<Answer, ItemError>], joined: Option<Joined>) {
 impl From<&RequestError> for ItemError {
     fn from(error: &RequestError) -> Self {
         let r#type = match error {
-            RequestError::Overloaded { .. } => "overloaded",
+            RequestError::Overloaded { .. } | RequestError::TooLate { .. } => "overloaded",
             RequestError::Draining | RequestError::Unavailable => "unavailable",
             RequestError::DeadlineExceeded => "deadline_exceeded",
             RequestError::Inference => "inference_failed",

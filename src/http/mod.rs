@@ -22,6 +22,7 @@ mod fields;
 mod json;
 mod openapi;
 mod ops;
+mod patience;
 mod problem;
 mod request_id;
 mod router;

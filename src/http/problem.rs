@@ -15,7 +15,7 @@ pub struct Problem<'a> {
     /// Which rule was broken, for programs.
     #[schema(value_type = String)]
     pub r#type: &'static str,
-    /// Where: `body`, then the field, then the position in a list.
+    /// Where: `body`, then the field, then the position in a list; or `header` and its name.
     pub loc: Vec<Step>,
     /// What to change, for people.
     #[schema(value_type = String)]
@@ -90,6 +90,18 @@ pub enum Rule {
     AtLeastZero,
     /// Above 1.
     AtMostOne,
+    /// A string without a whole number.
+    IntParsing,
+    /// Below a whole number.
+    AtLeast {
+        /// That number.
+        min: u64,
+    },
+    /// Above a whole number.
+    AtMost {
+        /// That number.
+        max: u64,
+    },
     /// Not true or false.
     FlagType,
     /// Not a list.
@@ -126,8 +138,9 @@ impl Rule {
             Self::NumberType => "float_type",
             Self::NumberParsing => "float_parsing",
             Self::Finite => "finite_number",
-            Self::AtLeastZero => "greater_than_equal",
-            Self::AtMostOne => "less_than_equal",
+            Self::IntParsing => "int_parsing",
+            Self::AtLeastZero | Self::AtLeast { .. } => "greater_than_equal",
+            Self::AtMostOne | Self::AtMost { .. } => "less_than_equal",
             Self::FlagType => "bool_type",
             Self::ListType => "list_type",
             Self::TooLong { .. } => "too_long",
@@ -149,6 +162,9 @@ impl Rule {
             Self::Finite => "Input should be a finite number",
             Self::AtLeastZero => "Input should be greater than or equal to 0",
             Self::AtMostOne => "Input should be less than or equal to 1",
+            Self::IntParsing => "Input should be a valid integer, unable to parse string as an integer",
+            Self::AtLeast { min } => return format!("Input should be greater than or equal to {min}").into(),
+            Self::AtMost { max } => return format!("Input should be less than or equal to {max}").into(),
             Self::FlagType => "Input should be a valid boolean",
             Self::ListType => "Input should be a valid list",
             Self::TooLong { max, actual } => {
@@ -164,6 +180,8 @@ impl Rule {
         match self {
             Self::AtLeastZero => Some(json!({ "ge": 0.0 })),
             Self::AtMostOne => Some(json!({ "le": 1.0 })),
+            Self::AtLeast { min } => Some(json!({ "ge": min })),
+            Self::AtMost { max } => Some(json!({ "le": max })),
             Self::Blank => Some(json!({ "min_length": 1 })),
             Self::TooLong { max, actual } => {
                 Some(json!({ "field_type": "List", "max_length": max, "actual_length": actual }))
@@ -173,7 +191,7 @@ impl Rule {
         }
     }
 
-    /// This rule broken by `input` at `loc`, a way that starts with `body`.
+    /// This rule broken by `input` at `loc`, a way that starts with `body` or `header`.
     pub fn at<'a>(self, loc: Vec<Step>, input: &'a RawValue) -> Problem<'a> {
         // JSON has no name for such a number, and many parsers refuse its digits.
         let input = if self == Self::Finite { RawValue::NULL } else { input };

@@ -1,6 +1,9 @@
 //! The API that existing clients call: `/api/v1/analyze`, `/api/v1/health`, `/api/v1/`.
 
-use std::{borrow::Cow, time::Duration};
+use std::{
+    borrow::Cow,
+    time::{Duration, Instant},
+};
 
 use hyper::{
     HeaderMap, Request, Response, StatusCode,
@@ -16,6 +19,7 @@ use super::{
     body,
     fields::Fields,
     openapi::Refusals,
+    patience,
     problem::Problem,
 };
 use crate::{
@@ -80,6 +84,8 @@ pub struct AnalyzeResponse<'a> {
 #[utoipa::path(
     post, path = "/api/v1/analyze", tag = "analysis", operation_id = "analyze",
     request_body = AnalyzeRequest, security((), ("bearer" = [])),
+    params(("x-request-timeout-ms" = Option<u64>, Header, minimum = 1,
+        description = "How long the client waits, in ms; by default `batching.request_timeout_ms`")),
     responses(
         (status = 200, description = "The verdict", body = AnalyzeResponse, headers(
             ("x-request-id" = String, description = "The request's own name if it brought one, else a new one"),
@@ -93,10 +99,19 @@ pub struct AnalyzeResponse<'a> {
 )]
 pub async fn analyze(app: &App, request: Request<Incoming>) -> Response<Body> {
     let media_type = body::media_type(request.headers());
+    let (timeouts, now) = (app.handle.timeouts(), Instant::now());
+    let deadline = match patience::deadline(request.headers(), timeouts.max, now) {
+        Ok(deadline) => deadline.unwrap_or(now + timeouts.default),
+        Err(answer) => return answer,
+    };
     let received = match body::read(app, request).await {
         Ok(received) => received,
         Err(answer) => return answer,
     };
+    // Not before the body is there: an answer to a half-sent request may break its connection.
+    if let Err(error) = app.verdicts.check(Class::Interactive, deadline) {
+        return refused(&error);
+    }
     let (text, plain) = match body::text(media_type.as_deref(), &received.bytes) {
         Ok(text) => text,
         Err(answer) => return answer,
@@ -109,7 +124,8 @@ pub async fn analyze(app: &App, request: Request<Incoming>) -> Response<Body> {
     let scoring = app.handle.scoring();
     let threshold = threshold.unwrap_or(scoring.threshold);
     let task = app.handle.default_task();
-    let Answer { classified, outcome } = match app.verdicts.classify(&log_message, task, Class::Interactive).await {
+    let answer = app.verdicts.classify_by(&log_message, task, Class::Interactive, deadline).await;
+    let Answer { classified, outcome } = match answer {
         Ok(answer) => answer,
         Err(error) => return refused(&error),
     };

@@ -77,13 +77,17 @@ impl Bench<'_> {
         end(engine)?;
         match result {
             Ok(latencies) => Ok(summary(latencies, self.step)),
-            Err(RequestError::DeadlineExceeded | RequestError::Overloaded { .. }) => Ok(Run::NONE),
+            Err(RequestError::DeadlineExceeded | RequestError::Overloaded { .. } | RequestError::TooLate { .. }) => {
+                Ok(Run::NONE)
+            }
             Err(error) => Err(Halt::Failed(StartError::Config(format!("measuring {candidate:?}: {error}")))),
         }
     }
 
     fn start(&self, candidate: &Candidate) -> Result<Engine, StartError> {
-        let config = candidate.apply(self.config, self.kind);
+        let mut config = candidate.apply(self.config, self.kind);
+        // The p99 target says what is too long; a refusal would hide it.
+        config.batching.max_queue_wait_ms = config.batching.request_timeout_ms;
         let devices = (self.devices)(&config, self.model)?;
         let metrics = Metrics::new().map_err(|e| StartError::Config(e.to_string()))?;
         Engine::start(self.model, devices, &config.scoring, &config.batching, metrics)

@@ -115,12 +115,24 @@ impl Verdicts {
         &self.handle
     }
 
+    /// Whether a request would be let in now: worth asking before its body is read closely. What is remembered is
+    /// answered whatever the load, so with a memory that is found out later.
+    ///
+    /// # Errors
+    /// The refusal, already counted.
+    pub fn check(&self, class: Class, deadline: Instant) -> Result<(), RequestError> {
+        match &self.memory {
+            Some(_) => Ok(()),
+            None => self.handle.check(class, deadline),
+        }
+    }
+
     /// Scores one log, from memory if it can be. Dropping the future harms no twin.
     ///
     /// # Errors
     /// Any [`RequestError`] but `Invalid`.
     pub async fn classify(&self, log: &str, task: &Task, class: Class) -> Result<Answer, RequestError> {
-        self.classify_by(log, task, class, self.handle.deadline()).await
+        self.classify_by(log, task, class, Instant::now() + self.handle.timeouts().default).await
     }
 
     /// As [`Verdicts::classify`], for a log that must be with a device by `deadline`.

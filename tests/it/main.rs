@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a helper that fails fails the test that called it")]
 #![allow(clippy::disallowed_methods, reason = "clients of a test are plain threads")]
 
+mod admission;
 mod cli;
 mod compile;
 mod custom_op;

@@ -90,7 +90,7 @@ impl Stage {
         let (verdicts, log) = (self.verdicts.clone(), log.to_owned());
         tokio::spawn(async move {
             let task = verdicts.handle().default_task();
-            let deadline = deadline.unwrap_or_else(|| verdicts.handle().deadline());
+            let deadline = deadline.unwrap_or_else(|| Instant::now() + verdicts.handle().timeouts().default);
             verdicts.classify_by(&log, task, class, deadline).await
         })
     }
@@ -179,18 +179,22 @@ async fn each_keeps_its_own_deadline() {
     let mut stage = Stage::usual();
     let other = stage.spawn("something else", Class::Interactive, None);
     until(|| stage.batches() == 1.0).await;
-    // The leader expires in the queue, behind the other line.
-    let leader = stage.spawn("a new line", Class::Interactive, Some(Instant::now()));
+    let leader = stage.spawn("a new line", Class::Interactive, None);
     settle().await;
     let follower = stage.spawn("a new line", Class::Interactive, None);
     let late = stage.spawn("a new line", Class::Interactive, Some(Instant::now()));
     assert_eq!(late.await.unwrap(), Err(RequestError::DeadlineExceeded), "it does not wait for the leader");
     assert!(!leader.is_finished() && !follower.is_finished());
+    // A leader that expires behind the other line leaves the lead to its follower.
+    leader.abort();
+    let expired = stage.spawn("another line", Class::Interactive, Some(Instant::now()));
+    let heir = stage.spawn("another line", Class::Interactive, None);
+    assert_eq!(expired.await.unwrap(), Err(RequestError::DeadlineExceeded));
+    assert!(!heir.is_finished());
     stage.open();
-    assert_eq!(leader.await.unwrap(), Err(RequestError::DeadlineExceeded));
+    assert_eq!(outcome(heir.await.unwrap()), Some(Outcome::Miss));
     assert_eq!(outcome(follower.await.unwrap()), Some(Outcome::Miss));
     assert_eq!(outcome(other.await.unwrap()), Some(Outcome::Miss));
-    assert_eq!(stage.batches(), 2.0);
 }
 
 #[tokio::test]
