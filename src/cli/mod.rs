@@ -6,6 +6,8 @@ mod download;
 mod fetch;
 mod load;
 mod serve;
+mod signals;
+mod sockets;
 mod tune;
 mod verify;
 mod watch;

@@ -5,6 +5,7 @@
 
 mod cli;
 mod compile;
+mod crowds;
 mod custom_op;
 mod engine;
 mod graph;
@@ -14,12 +15,15 @@ mod http_docs;
 mod http_errors;
 mod http_limits;
 mod http_ops;
+mod http_tls;
 mod http_v1;
 mod hub;
 mod load;
+mod log;
 mod parity;
 mod quality;
 mod readme;
+mod restarts;
 mod support;
 mod tidy;
 mod tune;
