@@ -179,6 +179,44 @@ impl Metrics {
         })
     }
 
+    /// Counts a connection that was accepted.
+    pub fn connection_opened(&self) {
+        metrics::with_local_recorder(&self.recorder, || gauge!("oddlog_connections").increment(1.0));
+    }
+
+    /// Counts the end of a connection that was counted as opened.
+    pub fn connection_closed(&self, reason: &'static str) {
+        metrics::with_local_recorder(&self.recorder, || gauge!("oddlog_connections").decrement(1.0));
+        self.connection_refused(reason);
+    }
+
+    /// Counts a connection that was closed at once.
+    pub fn connection_refused(&self, reason: &'static str) {
+        metrics::with_local_recorder(&self.recorder, || {
+            counter!("oddlog_connections_closed_total", "reason" => reason).increment(1);
+        });
+    }
+
+    /// Counts a connection that could not be accepted.
+    pub fn accept_failed(&self) {
+        metrics::with_local_recorder(&self.recorder, || counter!("oddlog_accept_errors_total").increment(1));
+    }
+
+    /// Counts a request that was refused for who sent it, or for its form, before anything of it was looked at.
+    pub fn turned_away(&self, reason: &'static str) {
+        metrics::with_local_recorder(&self.recorder, || {
+            counter!("oddlog_requests_turned_away_total", "reason" => reason).increment(1);
+        });
+    }
+
+    /// Counts what was read again on SIGHUP: `keys` or `certificate`.
+    pub fn reloaded(&self, what: &'static str, well: bool) {
+        let result = if well { "ok" } else { "error" };
+        metrics::with_local_recorder(&self.recorder, || {
+            counter!("oddlog_reloads_total", "what" => what, "result" => result).increment(1);
+        });
+    }
+
     /// The run-time histogram of one device; the rate of its sum is the device's utilisation.
     pub fn device_run(&self, device: &str) -> Histogram {
         metrics::with_local_recorder(
@@ -202,6 +240,17 @@ fn describe() {
     describe_counter!("oddlog_http_requests_total", "HTTP requests answered, by route and status.");
     describe_histogram!("oddlog_http_request_duration_seconds", "Time from a request's header to its answer.");
     describe_gauge!("oddlog_http_requests_in_flight", "HTTP requests being answered.");
+    describe_gauge!("oddlog_connections", "Open connections.");
+    describe_counter!("oddlog_connections_closed_total", "Connections that ended, by reason.");
+    describe_counter!(
+        "oddlog_accept_errors_total",
+        "Connections that could not be accepted, most often for want of file descriptors."
+    );
+    describe_counter!(
+        "oddlog_requests_turned_away_total",
+        "Requests refused for their key, their limits or their header, by reason."
+    );
+    describe_counter!("oddlog_reloads_total", "Files read again on SIGHUP, by file and result.");
     describe_counter!("oddlog_refused_total", "Logs refused before they entered the queue, by reason.");
     describe_gauge!("oddlog_queue_jobs", "Logs waiting for a device.");
     describe_gauge!("oddlog_queue_tokens", "Padded tokens waiting for a device.");

@@ -8,6 +8,8 @@ mod eval;
 mod fetch;
 mod load;
 mod serve;
+mod signals;
+mod sockets;
 mod tune;
 mod verify;
 mod watch;

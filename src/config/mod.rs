@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 pub use batching::Batching;
 pub use cache::{Cache, CacheMode};
 pub use devices::Devices;
-pub use log::{Log, LogFormat};
+pub use log::{AccessLog, Log, LogFormat};
 pub use model::{Model, ModelPrecision};
 pub use scoring::{Scoring, ThresholdRule};
 pub use server::{Secrets, Server};
@@ -168,6 +168,10 @@ mod tests {
             ("[cache]\nmax_bytes = 1000\n", "cache.max_bytes"),
             ("[cache]\nttl_s = 0\n", "cache.ttl_s"),
             ("[server]\nlisten = \"nowhere\"\n", "server.listen"),
+            ("[server]\nidle_timeout_ms = 0\n", "server.idle_timeout_ms"),
+            ("[server]\nprivate_listen = \"nowhere\"\n", "server.private_listen"),
+            ("[server]\ntls_key_file = \"key.pem\"\n", "server.tls_certificate_file"),
+            ("[server]\nkey_max_in_flight = 3\n", "server.key_max_in_flight"),
         ] {
             let error = load(text).unwrap_err().to_string();
             assert!(error.contains(key), "{error}");

@@ -209,11 +209,12 @@ pub async fn analyze_batch(app: &App, request: Request<Incoming>) -> Response<Bo
     let outcomes = score(&app.verdicts, &task, &logs, deadline).await;
     let scoring = app.handle.scoring();
     let threshold = threshold.unwrap_or(scoring.threshold);
-    let results = outcomes.iter().map(|outcome| match outcome {
+    let results = outcomes.iter().zip(&logs).map(|(outcome, log)| match outcome {
         Err(error) => BatchResult::Refusal(BatchRefusal { error: error.clone() }),
         Ok(Answer { classified, .. }) => {
             let verdict = verdict(&classified.scores, &task, threshold, scoring.threshold_rule);
             app.handle.metrics().verdict(verdict.is_anomaly);
+            app.note_verdict(log.get(), &task.labels[verdict.label], verdict.confidence);
             BatchResult::Verdict(BatchVerdict {
                 label: &task.labels[verdict.label],
                 confidence: verdict.confidence,

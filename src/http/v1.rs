@@ -131,6 +131,7 @@ pub async fn analyze(app: &App, request: Request<Incoming>) -> Response<Body> {
     };
     let verdict = verdict(&classified.scores, task, threshold, scoring.threshold_rule);
     app.handle.metrics().verdict(verdict.is_anomaly);
+    app.note_verdict(&log_message, &task.labels[verdict.label], verdict.confidence);
     let response = AnalyzeResponse {
         log_message: &log_message,
         label: &task.labels[verdict.label],

@@ -100,7 +100,7 @@ fn what_must_be_absent_is_absent() {
         absent("hyper::", &["http/"]);
         absent("thread::spawn", &[]);
         absent("thread::Builder", &["engine/"]);
-        absent("tokio::spawn", &["http/", "cli/serve.rs"]);
+        absent("tokio::spawn", &["http/", "cli/signals.rs"]);
         absent("unbounded", &["lib.rs"]);
         let clocks = [
             "engine/",

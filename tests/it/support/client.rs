@@ -64,11 +64,6 @@ impl Connection {
         self.reader.get_mut().write_all(bytes.as_ref()).unwrap();
     }
 
-    /// Sends bytes as they are; whether the server took them.
-    pub fn try_write(&mut self, bytes: &[u8]) -> bool {
-        self.reader.get_mut().write_all(bytes).is_ok()
-    }
-
     /// Says that nothing more will be sent.
     pub fn end(&mut self) {
         // A server that has closed already does not mind.
@@ -133,9 +128,14 @@ impl Connection {
         silent
     }
 
+    /// Sends bytes as they are if the server still takes them.
+    pub fn try_write(&mut self, bytes: impl AsRef<[u8]>) -> bool {
+        self.reader.get_mut().write_all(bytes.as_ref()).is_ok()
+    }
+
     /// Whether the server has dropped the connection, found out by writing to it.
     pub fn is_broken(&mut self) -> bool {
-        self.reader.get_mut().write_all(b"\r\n").is_err()
+        !self.try_write(b"\r\n")
     }
 
     /// Reads exactly so many bytes.

@@ -7,7 +7,7 @@ use oddlog::{
     config::{CacheMode, Config},
     device::{Device, FakeDevice},
     engine::{Engine, Handle},
-    http::{self, App},
+    http::{self, App, Doors},
     metrics::Metrics,
     model::{Model, ModelFiles, ModelSpec, PairTokenizer},
     verdicts::Verdicts,
@@ -89,13 +89,20 @@ impl Setup {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let listener = runtime.block_on(TcpListener::bind(("127.0.0.1", 0))).unwrap();
         let address = listener.local_addr().unwrap();
-        let app =
-            Arc::new(App::new(Verdicts::new(handle.clone(), &config.cache), config.server, "tiny".into()).unwrap());
+        let bind = |address: std::net::SocketAddr| runtime.block_on(TcpListener::bind(address)).unwrap();
+        let private = config.server.private_address().unwrap().map(bind);
+        let private_address = private.as_ref().map(|listener| listener.local_addr().unwrap());
+        let app = Arc::new(
+            App::new(Verdicts::new(handle.clone(), &config.cache), config.server, "tiny".into())
+                .unwrap()
+                .with_log(config.log),
+        );
         let (stop, stopped) = oneshot::channel();
-        let served = runtime.spawn(http::serve(listener, app, async {
+        let doors = Doors { public: listener, private, lent: false };
+        let served = runtime.spawn(http::serve(doors, app.clone(), async {
             let _ = stopped.await;
         }));
-        Running { address, handle, engine: Some(engine), stop: Some(stop), served, runtime }
+        Running { address, private_address, app, handle, engine: Some(engine), stop: Some(stop), served, runtime }
     }
 }
 
@@ -103,6 +110,10 @@ impl Setup {
 pub struct Running {
     /// Where it listens.
     pub address: SocketAddr,
+    /// Where its second listener is, if there is one.
+    pub private_address: Option<SocketAddr>,
+    /// What its routes use.
+    pub app: Arc<App>,
     /// Its engine's handle.
     pub handle: Handle,
     engine: Option<Engine>,
