@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError, bounded};
@@ -109,6 +109,26 @@ impl Batcher {
                 Answer::Wait(until) => self.idle.wait(until, || !self.arrivals.is_empty()),
                 Answer::Closed => return None,
             }
+        }
+    }
+
+    /// Answers what has expired, for when no device asks.
+    pub fn expire(&self) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let Waiting { inbox, queue } = &mut *waiting;
+        inbox.try_iter().for_each(|entry| queue.push(entry));
+        self.answer_expired(queue, Instant::now());
+    }
+
+    /// Drops what waits, which answers it, for when no device will ever ask.
+    pub fn clear(&self) {
+        const ALL: Limits =
+            Limits { max_tokens: usize::MAX, max_rows: usize::MAX, max_padding: 1.0, max_delay: Duration::ZERO };
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let Waiting { inbox, queue } = &mut *waiting;
+        inbox.try_iter().for_each(|entry| queue.push(entry));
+        while let Some(batch) = queue.take(&ALL) {
+            self.left_queue(&batch.entries);
         }
     }
 

@@ -5,7 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::admission::{Admission, Class};
+use super::{
+    admission::{Admission, Class},
+    health::Health,
+};
 use crate::{
     batching::{Entry, Inbox, Job, JobError, NotTaken, Reply},
     classify::{Head, Labels, Task, label_scores},
@@ -23,13 +26,14 @@ pub(super) struct Shared {
     pub default_labels: Scoring,
     pub request_timeout: Duration,
     pub admission: Arc<Admission>,
+    pub health: Arc<Health>,
     pub metrics: Arc<Metrics>,
 }
 
 /// A cheap, clonable way to the engine that does not keep it alive.
 #[derive(Clone)]
 pub struct Handle {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     inbox: Weak<Inbox>,
 }
 
@@ -124,12 +128,15 @@ impl Handle {
         result
     }
 
-    async fn score(&self, log: &str, task: &Task, class: Class) -> Result<Classified, RequestError> {
+    pub(super) async fn score(&self, log: &str, task: &Task, class: Class) -> Result<Classified, RequestError> {
         let Shared { tokenizer, admission, metrics, .. } = &*self.shared;
         let started = Instant::now();
         let deadline = started + self.shared.request_timeout;
         if !self.is_open() {
             return Err(RequestError::Draining);
+        }
+        if !self.shared.health.any_up() {
+            return Err(RequestError::Unavailable);
         }
         admission.check(class)?;
         let log = tokenizer.encode_log(log, task.lengths.clone());

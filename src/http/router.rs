@@ -132,7 +132,7 @@ pub async fn route(app: &App, place: Place, request: Request<Incoming>) -> Respo
         Endpoint::Health => v1::health(app),
         Endpoint::Root => v1::root(),
         Endpoint::Live => ops::live(),
-        Endpoint::Ready => ops::ready(app),
+        Endpoint::Ready => ops::ready(app).await,
         Endpoint::Metrics => ops::metrics(app),
         Endpoint::OpenApi => docs::openapi(),
         Endpoint::Swagger => docs::swagger(),
