@@ -11,12 +11,12 @@ use divan::{Bencher, black_box, counter::ItemsCount};
 use futures_util::{StreamExt, stream};
 use oddlog::{
     batching::{Class, Entry, Limits, Queue},
-    config::{Batching, Cache, Scoring},
+    config::{Batching, Cache, Devices, Scoring},
     device::{
         Device, FakeDevice,
         onnx::{CpuOptions, OnnxDevice, Runtime},
     },
-    engine::Engine,
+    engine::{Engine, Fleet},
     metrics::Metrics,
     model::{InputTensors, Model},
     verdicts::Verdicts,
@@ -98,9 +98,10 @@ fn tokenize_a_log(bencher: Bencher) {
 #[divan::bench(sample_count = 10, sample_size = 1)]
 fn engine_with_a_fake_device(bencher: Bencher) {
     let (model, lines) = (model(), lines());
-    let device: Vec<Box<dyn Device>> = vec![Box::new(FakeDevice::new("fake:0", model.spec.classes))];
+    let makers = vec![FakeDevice::new("fake:0", model.spec.classes).maker()];
+    let fleet = Fleet { makers, rules: Devices::default() };
     let metrics = Metrics::new().expect("fixed buckets");
-    let engine = Engine::start(&model, device, &Scoring::default(), &Batching::default(), metrics).expect("it starts");
+    let engine = Engine::start(&model, fleet, &Scoring::default(), &Batching::default(), metrics).expect("it starts");
     let handle = engine.handle();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     bencher.counter(ItemsCount::new(lines.len())).bench_local(|| {
@@ -115,9 +116,10 @@ fn engine_with_a_fake_device(bencher: Bencher) {
 #[divan::bench]
 fn remembered_log(bencher: Bencher) {
     let (model, lines) = (model(), lines());
-    let device: Vec<Box<dyn Device>> = vec![Box::new(FakeDevice::new("fake:0", model.spec.classes))];
+    let makers = vec![FakeDevice::new("fake:0", model.spec.classes).maker()];
+    let fleet = Fleet { makers, rules: Devices::default() };
     let metrics = Metrics::new().expect("fixed buckets");
-    let engine = Engine::start(&model, device, &Scoring::default(), &Batching::default(), metrics).expect("it starts");
+    let engine = Engine::start(&model, fleet, &Scoring::default(), &Batching::default(), metrics).expect("it starts");
     let verdicts = Verdicts::new(engine.handle(), &Cache::default());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let ask = |line: &String| {

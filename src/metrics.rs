@@ -73,6 +73,24 @@ pub struct Metrics {
     pub truncated: Counter,
 }
 
+/// What one device records.
+pub struct DeviceMetrics {
+    /// Time of each run; the rate of its sum is the device's utilisation.
+    pub run_time: Histogram,
+    /// 1 while it can answer.
+    pub up: Gauge,
+    /// Padded tokens that it takes at once at present.
+    pub token_budget: Gauge,
+    /// Times that it was out of memory.
+    pub budget_shrinks: Counter,
+    /// Batches that failed and were halved.
+    pub halved: Counter,
+    /// Runs that took too long and were told to end.
+    pub terminated: Counter,
+    /// Threads that did not even then come back.
+    pub abandoned: Counter,
+}
+
 impl Metrics {
     /// A fresh registry with every metric described.
     ///
@@ -217,12 +235,28 @@ impl Metrics {
         });
     }
 
-    /// The run-time histogram of one device; the rate of its sum is the device's utilisation.
-    pub fn device_run(&self, device: &str) -> Histogram {
-        metrics::with_local_recorder(
-            &self.recorder,
-            || histogram!("oddlog_device_run_duration_seconds", "device" => device.to_owned()),
-        )
+    /// The metrics of one device.
+    pub fn device(&self, device: &str) -> DeviceMetrics {
+        let name = || device.to_owned();
+        metrics::with_local_recorder(&self.recorder, || DeviceMetrics {
+            run_time: histogram!("oddlog_device_run_duration_seconds", "device" => name()),
+            up: gauge!("oddlog_device_up", "device" => name()),
+            token_budget: gauge!("oddlog_device_token_budget", "device" => name()),
+            budget_shrinks: counter!("oddlog_device_budget_shrinks_total", "device" => name()),
+            halved: counter!("oddlog_device_halved_batches_total", "device" => name()),
+            terminated: counter!("oddlog_device_terminated_runs_total", "device" => name()),
+            abandoned: counter!("oddlog_device_abandoned_threads_total", "device" => name()),
+        })
+    }
+
+    /// Counts a device that was made anew after a `panic` or a `hang`, or could not be.
+    pub fn rebuilt(&self, device: &str, reason: &'static str, made: bool) {
+        let result = if made { "made" } else { "failed" };
+        metrics::with_local_recorder(&self.recorder, || {
+            let device = device.to_owned();
+            counter!("oddlog_device_rebuilds_total", "device" => device, "reason" => reason, "result" => result)
+                .increment(1);
+        });
     }
 
     /// Everything as Prometheus text.
@@ -260,6 +294,13 @@ fn describe() {
     describe_histogram!("oddlog_batch_padding_ratio", "Share of padding in each batch, 0 to 1.");
     describe_counter!("oddlog_batches_total", "Batches run, by the reason why they did not grow further.");
     describe_histogram!("oddlog_device_run_duration_seconds", "Model runs of each device.");
+    describe_gauge!("oddlog_device_up", "1 while the device can answer.");
+    describe_gauge!("oddlog_device_token_budget", "Padded tokens that the device takes at once at present.");
+    describe_counter!("oddlog_device_budget_shrinks_total", "Times that the device was out of memory.");
+    describe_counter!("oddlog_device_halved_batches_total", "Batches that failed and were halved.");
+    describe_counter!("oddlog_device_terminated_runs_total", "Model runs that took too long and were told to end.");
+    describe_counter!("oddlog_device_abandoned_threads_total", "Threads that hung in a run and were given up.");
+    describe_counter!("oddlog_device_rebuilds_total", "Devices made anew, by reason (panic, hang) and result.");
     describe_counter!("oddlog_failed_jobs_total", "Logs that a device could not score.");
     describe_counter!("oddlog_dropped_by_client_total", "Logs whose client was gone before the answer.");
     describe_counter!("oddlog_expired_total", "Logs whose deadline passed before they were answered.");

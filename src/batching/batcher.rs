@@ -118,6 +118,25 @@ impl Batcher {
         }
     }
 
+    /// Answers what has expired, for when no device asks.
+    pub fn expire(&self) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let Waiting { inbox, queue, .. } = &mut *waiting;
+        inbox.try_iter().for_each(|entry| queue.push(entry));
+        let expired = queue.take_expired(Instant::now());
+        self.left_queue(&expired);
+        answer_expired(expired);
+    }
+
+    /// Drops what waits, which answers it, for when no device will ever ask.
+    pub fn clear(&self) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let Waiting { inbox, queue, .. } = &mut *waiting;
+        inbox.try_iter().for_each(|entry| queue.push(entry));
+        let all = queue.take_if(|_| true);
+        self.left_queue(&all);
+    }
+
     fn ask(&self, waiting: &mut Waiting, limits: &Limits, rested: bool) -> Answer {
         let Waiting { inbox, queue, pace } = waiting;
         let closed = loop {

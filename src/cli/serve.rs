@@ -50,7 +50,7 @@ pub fn run(args: ServeArgs) -> Result<ExitCode, StartError> {
     config.server.max_connections = make_room(config.server.max_connections);
     let model = open_model(&config)?;
     let devices = make_devices(&config, &model)?;
-    let names: Vec<String> = devices.iter().map(|d| d.name().to_owned()).collect();
+    let names: Vec<String> = devices.makers.iter().map(|maker| maker.name.clone()).collect();
     let metrics = Metrics::new().map_err(|e| StartError::Config(e.to_string()))?;
     let engine = Engine::start(&model, devices, &config.scoring, &config.batching, metrics)?;
 

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::admission::Admission;
+use super::{admission::Admission, health::Health};
 use crate::{
     batching::{Class, Entry, Inbox, Job, JobError, NotTaken, Reply},
     classify::{Head, Labels, Task, label_scores},
@@ -23,13 +23,14 @@ pub(super) struct Shared {
     pub default_labels: Scoring,
     pub timeouts: Timeouts,
     pub admission: Arc<Admission>,
+    pub health: Arc<Health>,
     pub metrics: Arc<Metrics>,
 }
 
 /// A cheap, clonable way to the engine that does not keep it alive.
 #[derive(Clone)]
 pub struct Handle {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     inbox: Weak<Inbox>,
 }
 
@@ -176,11 +177,20 @@ impl Handle {
         result
     }
 
-    async fn score(&self, log: &str, task: &Task, class: Class, deadline: Instant) -> Result<Classified, RequestError> {
+    pub(super) async fn score(
+        &self,
+        log: &str,
+        task: &Task,
+        class: Class,
+        deadline: Instant,
+    ) -> Result<Classified, RequestError> {
         let Shared { tokenizer, admission, metrics, .. } = &*self.shared;
         let started = Instant::now();
         if !self.is_open() {
             return Err(RequestError::Draining);
+        }
+        if !self.shared.health.any_up() {
+            return Err(RequestError::Unavailable);
         }
         if class == Class::Interactive {
             admission.check(class, started, deadline)?;

@@ -102,9 +102,9 @@ impl App {
         door == Door::Private || self.config.private_listen.is_empty()
     }
 
-    /// Whether new requests are welcome: the engine is open and the end has not begun.
-    pub(super) fn is_ready(&self) -> bool {
-        !self.is_draining() && self.handle.is_open()
+    /// Whether new requests are welcome: logs are scored and the end has not begun.
+    pub(super) async fn is_ready(&self) -> bool {
+        !self.is_draining() && self.handle.is_ready().await
     }
 
     /// Whether the end has begun: what was accepted is answered, and no connection is kept.

@@ -156,7 +156,7 @@ async fn endpoint(app: &App, route: &Route, request: Request<Incoming>) -> Respo
         Endpoint::Health => v1::health(app),
         Endpoint::Root => v1::root(),
         Endpoint::Live => ops::live(),
-        Endpoint::Ready => ops::ready(app),
+        Endpoint::Ready => ops::ready(app).await,
         Endpoint::Metrics => ops::metrics(app),
         Endpoint::OpenApi => docs::openapi(),
         Endpoint::Swagger => docs::swagger(),

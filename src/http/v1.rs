@@ -178,7 +178,7 @@ pub struct Health<'a> {
     responses((status = 200, description = "The state of the service", body = Health))
 )]
 pub fn health(app: &App) -> Response<Body> {
-    let model_loaded = app.handle.is_open();
+    let model_loaded = app.handle.can_answer();
     let status = if model_loaded { "healthy" } else { "unhealthy" };
     json_answer(StatusCode::OK, &Health { status, model_loaded, model_path: &app.model })
 }

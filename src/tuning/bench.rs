@@ -9,8 +9,7 @@ use tokio::time::{Instant, timeout_at};
 use super::{Candidate, Halt, Run};
 use crate::{
     config::Config,
-    device::Device,
-    engine::{Class, Engine, Handle},
+    engine::{Class, Engine, Fleet, Handle},
     error::{RequestError, StartError},
     metrics::Metrics,
     model::Model,
@@ -22,8 +21,8 @@ const WARM_UP: f64 = 0.2;
 /// How long the devices may take to finish their last batch.
 const ENDING: Duration = Duration::from_secs(60);
 
-/// Makes the devices that a configuration names.
-pub type MakeDevices<'a> = dyn Fn(&Config, &Model) -> Result<Vec<Box<dyn Device>>, StartError> + 'a;
+/// How the devices that a configuration names are made.
+pub type MakeDevices<'a> = dyn Fn(&Config, &Model) -> Result<Fleet, StartError> + 'a;
 
 /// What measures candidates.
 pub struct Bench<'a> {

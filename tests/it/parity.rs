@@ -8,12 +8,12 @@ use std::{
 use flate2::read::GzDecoder;
 use futures_util::{StreamExt, stream};
 use oddlog::{
-    config::{Batching, Scoring},
+    config::{Batching, Devices, Scoring},
     device::{
         Device,
         onnx::{CpuOptions, OnnxDevice, Runtime},
     },
-    engine::{Class, Engine, Handle},
+    engine::{Class, Engine, Fleet, Handle},
     metrics::Metrics,
     model::{InputTensors, Model},
 };
@@ -53,6 +53,14 @@ pub fn onnx_device(model: &Model, max_run_tokens: usize) -> OnnxDevice {
     OnnxDevice::cpu(runtime, "cpu:0".into(), model, CpuOptions { intra_op_threads: 1, max_run_tokens }).unwrap()
 }
 
+/// Two real CPU sessions.
+pub fn two_devices(model: &Model, max_run_tokens: usize) -> Fleet {
+    let runtime = Runtime::load(&Runtime::find("")).unwrap();
+    let options = CpuOptions { intra_op_threads: 1, max_run_tokens };
+    let maker = |index: usize| OnnxDevice::cpu_maker(runtime, format!("cpu:{index}"), model, options);
+    Fleet { makers: (0..2).map(maker).collect(), rules: Devices::default() }
+}
+
 fn lines() -> Vec<String> {
     let text = std::fs::read_to_string(root().join("tests/data/lines.txt")).unwrap();
     text.strip_suffix('\n').unwrap().split('\n').map(str::to_owned).collect()
@@ -60,8 +68,7 @@ fn lines() -> Vec<String> {
 
 fn start(model: &Model) -> Engine {
     let batching = Batching::default();
-    let devices: Vec<Box<dyn Device>> =
-        (0..2).map(|_| Box::new(onnx_device(model, batching.max_batch_tokens)) as Box<dyn Device>).collect();
+    let devices = two_devices(model, batching.max_batch_tokens);
     Engine::start(model, devices, &Scoring::default(), &batching, Metrics::new().unwrap()).unwrap()
 }
 

@@ -8,9 +8,9 @@ use std::{
 use crossbeam_channel::{Receiver, Sender, bounded};
 use futures_util::future::join_all;
 use oddlog::{
-    config::{Batching, Cache, CacheMode, Scoring},
-    device::{Device, DeviceError, FakeDevice},
-    engine::{Class, Engine},
+    config::{Batching, Cache, CacheMode, Devices, Scoring},
+    device::{Device, DeviceError, DeviceMaker, FakeDevice},
+    engine::{Class, Engine, Fleet},
     error::RequestError,
     metrics::Metrics,
     model::InputTensors,
@@ -29,10 +29,11 @@ enum Run {
     Panics,
 }
 
-/// A fake device that waits for its cue before each run; freely fine once there is nobody to give any.
+/// A fake device that waits for its cue before each run but its first; freely fine once there is nobody to give any.
 struct Scripted {
     inner: FakeDevice,
     cues: Receiver<Run>,
+    is_new: bool,
 }
 
 impl Device for Scripted {
@@ -41,9 +42,13 @@ impl Device for Scripted {
     }
 
     fn run(&mut self, inputs: &InputTensors, logits: &mut Vec<f32>) -> Result<(), DeviceError> {
+        // The engine tries each device before it takes it, also one made anew after a panic.
+        if std::mem::take(&mut self.is_new) {
+            return self.inner.run(inputs, logits);
+        }
         match self.cues.recv().unwrap_or(Run::Fine) {
             Run::Fine => self.inner.run(inputs, logits),
-            Run::Fails => Err(DeviceError("it was told to fail".into())),
+            Run::Fails => Err(DeviceError::Failed("it was told to fail".into())),
             Run::Panics => panic!("the device was told to panic"),
         }
     }
@@ -65,11 +70,12 @@ fn one_log_a_batch() -> Batching {
 impl Stage {
     fn new(batching: &Batching, cache: &Cache) -> Self {
         let (cue, cues) = bounded(4096);
-        cue.send(Run::Fine).unwrap(); // the engine's warm-up
-        let device = Scripted { inner: FakeDevice::new("fake:0", 2), cues: cues.clone() };
+        let taken = cues.clone();
+        let make = move || Ok(Scripted { inner: FakeDevice::new("fake:0", 2), cues: taken.clone(), is_new: true });
+        let fleet = Fleet { makers: vec![DeviceMaker::new("fake:0".into(), make)], rules: Devices::default() };
         let metrics = Metrics::new().unwrap();
         let model = tiny_model(512);
-        let engine = Engine::start(&model, vec![Box::new(device)], &Scoring::default(), batching, metrics).unwrap();
+        let engine = Engine::start(&model, fleet, &Scoring::default(), batching, metrics).unwrap();
         Self { verdicts: Verdicts::new(engine.handle(), cache), cues: Some(cue), untaken: cues, _engine: engine }
     }
 

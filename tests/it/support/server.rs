@@ -5,8 +5,8 @@ use std::{net::SocketAddr, path::Path, sync::Arc};
 use crossbeam_channel::{Sender, bounded};
 use oddlog::{
     config::{CacheMode, Config},
-    device::{Device, FakeDevice},
-    engine::{Engine, Handle},
+    device::{DeviceMaker, FakeDevice},
+    engine::{Engine, Fleet, Handle},
     http::{self, App, Doors},
     metrics::Metrics,
     model::{Model, ModelFiles, ModelSpec, PairTokenizer},
@@ -43,29 +43,30 @@ pub struct Setup {
     /// The configuration; `server.listen` does not count. Nothing is remembered, so that each log reaches a device.
     pub config: Config,
     /// The devices: by default one fake device that answers at once.
-    pub devices: Vec<Box<dyn Device>>,
+    pub devices: Vec<DeviceMaker>,
 }
 
 impl Default for Setup {
     fn default() -> Self {
         let mut config = Config::default();
         config.cache.mode = CacheMode::Off;
-        Self { config, devices: vec![Box::new(FakeDevice::new("fake:0", 2))] }
+        Self { config, devices: vec![FakeDevice::new("fake:0", 2).maker()] }
     }
 }
 
 impl Setup {
     /// With one fake device that runs a batch for each token sent, and freely once the sender is gone. One token is
-    /// there for the engine's warm-up.
+    /// there for the engine's warm-up. To be held at the gate is no hang.
     pub fn gated() -> (Self, Sender<()>) {
         let (gate, tokens) = bounded(64);
         gate.send(()).unwrap();
-        (Self::device(FakeDevice::new("fake:0", 2).gated(tokens)), gate)
+        let setup = Self::device(FakeDevice::new("fake:0", 2).gated(tokens));
+        (setup.with(|c| c.devices.run_timeout_ms = 600_000), gate)
     }
 
     /// With this device alone.
     pub fn device(device: FakeDevice) -> Self {
-        Self { devices: vec![Box::new(device)], ..Self::default() }
+        Self { devices: vec![device.maker()], ..Self::default() }
     }
 
     /// Changes the configuration.
@@ -78,7 +79,8 @@ impl Setup {
     pub fn engine(self) -> Engine {
         let model = tiny_model(self.config.model.max_length);
         let metrics = Metrics::new().unwrap();
-        Engine::start(&model, self.devices, &self.config.scoring, &self.config.batching, metrics).unwrap()
+        let fleet = Fleet { makers: self.devices, rules: self.config.devices };
+        Engine::start(&model, fleet, &self.config.scoring, &self.config.batching, metrics).unwrap()
     }
 
     /// An engine and its server.
