@@ -4,6 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use super::at_least_one;
 
+/// Longest time that can be set, in ms: a day.
+const LONGEST_MS: u64 = 86_400_000;
+
 /// `[devices]`: what runs the model, and what happens when it fails.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -66,13 +69,16 @@ impl Devices {
         if self.devices.is_empty() {
             return Err("devices.devices needs at least one entry, for example [\"cpu\"]".into());
         }
-        for (key, ms) in [
-            ("devices.run_timeout_ms", self.run_timeout_ms),
-            ("devices.rebuild_backoff_ms", self.rebuild_backoff_ms),
-            ("devices.ready_timeout_ms", self.ready_timeout_ms),
+        for (key, ms, least) in [
+            ("devices.run_timeout_ms", self.run_timeout_ms, 1),
+            ("devices.terminate_grace_ms", self.terminate_grace_ms, 0),
+            ("devices.rebuild_backoff_ms", self.rebuild_backoff_ms, 1),
+            ("devices.max_rebuild_backoff_ms", self.max_rebuild_backoff_ms, 1),
+            ("devices.ready_max_age_ms", self.ready_max_age_ms, 0),
+            ("devices.ready_timeout_ms", self.ready_timeout_ms, 1),
         ] {
-            if ms == 0 {
-                return Err(format!("{key} must be at least 1"));
+            if !(least..=LONGEST_MS).contains(&ms) {
+                return Err(format!("{key} must be from {least} to {LONGEST_MS}, not {ms}"));
             }
         }
         if self.max_rebuild_backoff_ms < self.rebuild_backoff_ms {

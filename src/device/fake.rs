@@ -12,12 +12,12 @@ use crossbeam_channel::Receiver;
 use super::{Device, DeviceError, DeviceMaker, Terminate};
 use crate::model::InputTensors;
 
-/// What one run does. Of a hang the test holds the other end: it is over when that is dropped, or sends.
+/// What one run does.
 #[derive(Debug, Clone)]
 pub enum Step {
     /// Runs.
     Run,
-    /// Runs after a word from the other end.
+    /// Runs after a word from the other end, or once that is dropped; termination does not reach it.
     Wait(Receiver<()>),
     /// Fails.
     Fail,
@@ -27,8 +27,6 @@ pub enum Step {
     Panic,
     /// Hangs until terminated.
     Hang,
-    /// Hangs until a word from the other end, then runs; it does not care for termination.
-    HangForGood(Receiver<()>),
 }
 
 /// Logits are a function of a row's ids alone, so company never changes them. Clones share gate, script and memory.
@@ -106,7 +104,7 @@ impl FakeDevice {
         match step {
             Step::Run => {}
             // A closed gate stands open.
-            Step::Wait(gate) | Step::HangForGood(gate) => drop(gate.recv()),
+            Step::Wait(gate) => drop(gate.recv()),
             Step::Fail => return Err(DeviceError::Failed("the script says so".into())),
             Step::OutOfMemory => return Err(DeviceError::OutOfMemory("the script says so".into())),
             Step::Panic => panic!("the fake device's script says so"),

@@ -53,7 +53,7 @@ fn scripted(name: &str) -> (FakeDevice, Sender<Step>) {
 /// A hang that does not end before the sender says so, or is dropped.
 fn hang() -> (Step, Sender<()>) {
     let (release, held) = bounded(1);
-    (Step::HangForGood(held), release)
+    (Step::Wait(held), release)
 }
 
 /// Waits until the hung run has gone on.
@@ -67,14 +67,15 @@ fn failing_maker(device: FakeDevice) -> (DeviceMaker, Arc<AtomicUsize>) {
     let (mut maker, left) = (device.maker(), failures.clone());
     let make = move || match left.try_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)) {
         Ok(_) => Err(StartError::Device { name: "fake:0".into(), reason: "is broken".into() }),
-        Err(_) => maker.make().map(Boxed),
+        Err(_) => maker.make().map(Stubborn),
     };
     (DeviceMaker::new("fake:0".into(), make), failures)
 }
 
-struct Boxed(Box<dyn Device>);
+/// A device that nothing terminates.
+struct Stubborn(Box<dyn Device>);
 
-impl Device for Boxed {
+impl Device for Stubborn {
     fn name(&self) -> &str {
         self.0.name()
     }

@@ -39,7 +39,7 @@ fn readiness_goes_with_the_last_device_and_comes_back() {
 
     broken.store(true, Ordering::SeqCst);
     let (release, held) = bounded(1);
-    script.send(Step::HangForGood(held)).unwrap();
+    script.send(Step::Wait(held)).unwrap();
     assert_eq!(server.post(ANALYZE, BODY).status, 503);
     eventually("it is not ready", || server.get("/readyz").status == 503);
     assert_eq!((&health()["status"], &health()["model_loaded"]), (&"unhealthy".into(), &false.into()));
