@@ -4,6 +4,7 @@
 use std::arch::x86_64::*;
 
 use super::{
+    attention::vector::attend_avx2,
     gelu,
     pack::{BLOCK, STEP},
     path::{Columns, Sums, TILE_COLUMNS, Table, Tile, row_scale},
@@ -11,8 +12,10 @@ use super::{
     strided::{LINE, Line, Strided},
 };
 
-pub(super) static AVX_VNNI: Table = Table { name: "avx-vnni", rows: VNNI_ROWS, quantise, tile: tile_vnni, finish };
-pub(super) static AVX2: Table = Table { name: "avx2", rows: AVX2_ROWS, quantise, tile: tile_avx2, finish };
+pub(super) static AVX_VNNI: Table =
+    Table { name: "avx-vnni", rows: VNNI_ROWS, quantise, tile: tile_vnni, finish, attend: attend_avx2 };
+pub(super) static AVX2: Table =
+    Table { name: "avx2", rows: AVX2_ROWS, quantise, tile: tile_avx2, finish, attend: attend_avx2 };
 
 /// 6 rows x 2 vectors of sums, 2 of weights and 1 of activations make 15 of 16 registers.
 const VNNI_ROWS: usize = 6;

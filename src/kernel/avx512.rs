@@ -3,13 +3,15 @@
 use std::arch::x86_64::*;
 
 use super::{
+    attention::vector::attend_avx512,
     gelu,
     pack::{BLOCK, STEP},
     path::{Columns, Sums, TILE_COLUMNS, TILE_ROWS, Table, Tile, row_scale},
     strided::{LINE, Line, Strided},
 };
 
-pub(super) static VNNI: Table = Table { name: "avx512-vnni", rows: TILE_ROWS, quantise, tile, finish };
+pub(super) static VNNI: Table =
+    Table { name: "avx512-vnni", rows: TILE_ROWS, quantise, tile, finish, attend: attend_avx512 };
 
 /// Values in a vector.
 const LANES: usize = 16;

@@ -14,6 +14,7 @@
 
 #![allow(unsafe_code, reason = "the one room for it; each use gives its reason")]
 
+mod attention;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
@@ -28,6 +29,7 @@ mod strided;
 #[cfg(test)]
 mod tests;
 
+pub use attention::{Attention, AttentionError, Columns, Positions, Sequences};
 pub use linear::{Activation, Linear, Parameters, ShapeError};
 pub use pack::{QuantisedWeight, pack_weight, packed_shape, quantise_weight};
 pub use path::Path;

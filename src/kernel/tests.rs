@@ -5,15 +5,15 @@ use proptest::prelude::*;
 use super::{Activation, Linear, Parameters, Path, QuantisedWeight, ShapeError, pack_weight, quantise_weight};
 
 /// Numbers from -1 to 1, the same for the same seed.
-struct Random(u64);
+pub(super) struct Random(pub u64);
 
 impl Random {
-    fn next(&mut self) -> f32 {
+    pub fn next(&mut self) -> f32 {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 40) as f32 / (1u64 << 23) as f32 - 1.0
     }
 
-    fn take(&mut self, len: usize, scale: f32) -> Vec<f32> {
+    pub fn take(&mut self, len: usize, scale: f32) -> Vec<f32> {
         (0..len).map(|_| self.next() * scale).collect()
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! input_ids, attention_mask (, token_type_ids)
-//!   -> embeddings -> LayerNorm -> x mask
+//!   -> embeddings -> LayerNorm -> x mask        (8 bits in oddlog's operators: without padding, see `packed`)
 //!   -> layer: fused QKV -> attention -> output + residual -> LayerNorm -> Gelu feed-forward + residual -> LayerNorm
 //!   -> last layer: the same for the first token only (keys and values of all tokens)
 //!   -> pooler (Gelu) -> classifier -> logits
@@ -16,6 +16,7 @@ use super::{
     emitter::{Emitter, Value},
     error::GraphError,
     linear::{Activation, Linear},
+    packed::{self, Packed},
     positions,
     proto::{Attribute, Element},
     weights::Weights,
@@ -42,16 +43,19 @@ pub fn emit(
     // The head is small, and read first: what is no classifier is refused at once.
     let pooler = Linear::read(weights, "pooler.dense", config.hidden, config.hidden)?;
     let classifier = Linear::read(weights, "classifier", config.classes, config.hidden)?;
-    let (mut x, geometry) = builder.embeddings()?;
+    let (mut x, layout) = builder.embeddings()?;
     let relative = builder.relative_embeddings()?;
     for layer in 0..config.layers {
         progress(Progress { done: layer + 1, total });
-        x = builder.layer(layer, &x, &geometry, &relative)?;
+        x = builder.layer(layer, &x, &layout, &relative)?;
     }
     progress(Progress { done: total, total });
-    let (zero, fp32) = (builder.graph.int(0), Precision::Fp32);
-    let first = builder.graph.op("Gather", &[&x, &zero], &[Attribute::Int("axis", 1)]);
-    let pooled = pooler.emit(builder.graph, fp32, "pooler.dense", &first, Activation::Gelu)?;
+    if let Layout::Padded(_) = layout {
+        let zero = builder.graph.int(0);
+        x = builder.graph.op("Gather", &[&x, &zero], &[Attribute::Int("axis", 1)]);
+    }
+    let fp32 = Precision::Fp32;
+    let pooled = pooler.emit(builder.graph, fp32, "pooler.dense", &x, Activation::Gelu)?;
     classifier.emit(builder.graph, fp32, "classifier", &pooled, Activation::None)
 }
 
@@ -62,25 +66,43 @@ struct Builder<'a> {
     precision: Precision,
 }
 
+/// How the rows of a batch lie in memory.
+enum Layout {
+    /// `[batch, length, hidden]`, in operators of ONNX.
+    Padded(Geometry),
+    /// `[tokens, hidden]`, in oddlog's operators.
+    Packed(Packed),
+}
+
 impl Builder<'_> {
-    /// Embeddings after LayerNorm, zero on padding, and what all layers share.
-    fn embeddings(&mut self) -> Result<(Value, Geometry), GraphError> {
+    /// Embeddings after LayerNorm, and what all layers share. Padding is zero, if there is any.
+    fn embeddings(&mut self) -> Result<(Value, Layout), GraphError> {
         let DebertaConfig { hidden, vocabulary, token_types, .. } = *self.config;
         let ids = self.graph.input("input_ids");
         let mask = self.graph.input("attention_mask");
-        let mut x = self.lookup("word_embeddings", vocabulary, &ids)?;
+        let packed = (self.precision == Precision::Int8).then(|| Packed::emit(self.graph, self.config, &mask));
+        let tokens = |graph: &mut Emitter, input: Value| match &packed {
+            Some(packed) => packed.tokens(graph, &input),
+            None => input,
+        };
+        let kept = tokens(self.graph, ids.clone());
+        let mut x = self.lookup("word_embeddings", vocabulary, &kept)?;
         if token_types > 0 {
             let types = self.graph.input("token_type_ids");
+            let types = tokens(self.graph, types);
             let embedded = self.lookup("token_type_embeddings", token_types, &types)?;
             x = self.graph.op("Add", &[&x, &embedded], &[]);
         }
         let x = self.layer_norm(&x, &format!("{EMBEDDINGS}.LayerNorm"), hidden)?;
+        if let Some(packed) = packed {
+            return Ok((x, Layout::Packed(packed)));
+        }
         let mask = self.graph.op("Cast", &[&mask], &[Attribute::Int("to", Element::F32 as i64)]);
         let last = self.graph.ints(&[2]);
         let column = self.graph.op("Unsqueeze", &[&mask, &last], &[]);
         let x = self.graph.op("Mul", &[&x, &column], &[]);
         let geometry = Geometry::emit(self.graph, self.config, &ids, &mask);
-        Ok((x, geometry))
+        Ok((x, Layout::Padded(geometry)))
     }
 
     fn lookup(&mut self, table: &str, rows: usize, ids: &Value) -> Result<Value, GraphError> {
@@ -99,7 +121,7 @@ impl Builder<'_> {
         Ok(positions::layer_norm(&table, &gain, &bias, epsilon))
     }
 
-    fn layer(&mut self, layer: usize, x: &Value, geometry: &Geometry, relative: &[f32]) -> Result<Value, GraphError> {
+    fn layer(&mut self, layer: usize, x: &Value, layout: &Layout, relative: &[f32]) -> Result<Value, GraphError> {
         let DebertaConfig { hidden, intermediate, .. } = *self.config;
         let name = format!("{ENCODER}.layer.{layer}");
         let [query, key, value] = ["query", "key", "value"]
@@ -115,14 +137,24 @@ impl Builder<'_> {
         let (residual, attended) = if layer + 1 < self.config.layers {
             let qkv = Linear::side_by_side(&[&query, &key, &value]);
             let qkv = self.linear(&qkv, &format!("{name}.attention.qkv"), x, Activation::None)?;
-            (x.clone(), geometry.attend(self.graph, &qkv, &tables))
+            let attended = match layout {
+                Layout::Padded(geometry) => geometry.attend(self.graph, &qkv, &tables),
+                Layout::Packed(packed) => packed.attend(self.graph, &qkv, &qkv, &tables),
+            };
+            (x.clone(), attended)
         } else {
             let kv = Linear::side_by_side(&[&key, &value]);
             let kv = self.linear(&kv, &format!("{name}.attention.kv"), x, Activation::None)?;
-            let [zero, one] = [0, 1].map(|n| self.graph.ints(&[n]));
-            let first = self.graph.op("Slice", &[x, &zero, &one, &one], &[]);
+            let first = match layout {
+                Layout::Padded(geometry) => geometry.first(self.graph, x),
+                Layout::Packed(packed) => packed.first(self.graph, x),
+            };
             let q = self.linear(&query, &format!("{name}.attention.q"), &first, Activation::None)?;
-            (first, geometry.attend_first(self.graph, &q, &kv, &tables))
+            let attended = match layout {
+                Layout::Padded(geometry) => geometry.attend_first(self.graph, &q, &kv, &tables),
+                Layout::Packed(packed) => packed.attend(self.graph, &q, &kv, &tables),
+            };
+            (first, attended)
         };
         let x = self.residual(&attended, &residual, &format!("{name}.attention.output"), hidden)?;
         let prefix = format!("{name}.intermediate.dense");
@@ -157,7 +189,11 @@ impl Builder<'_> {
 
     fn position_table(&mut self, name: &str, relative: &[f32], layer: &Linear) -> Result<Value, GraphError> {
         let DebertaConfig { heads, span, .. } = *self.config;
+        let (rows, size) = (2 * span, self.config.head_size());
         let table = positions::project(relative, layer, heads);
-        self.graph.floats(name, &[heads, 2 * span, self.config.head_size()], &table)
+        match self.precision {
+            Precision::Int8 => self.graph.floats(name, &[heads, size, rows], &packed::columns_of(&table, rows, size)),
+            _ => self.graph.floats(name, &[heads, rows, size], &table),
+        }
     }
 }
