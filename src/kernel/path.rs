@@ -3,6 +3,7 @@
 use std::sync::OnceLock;
 
 use super::{
+    Norm,
     attention::run::{Head, Sequence},
     scalar,
     strided::{Line, Strided},
@@ -61,6 +62,8 @@ pub(super) struct Table {
     pub finish: unsafe fn(sums: &Sums, row_scales: &[f32], columns: &Columns, y: Strided<f32>),
     /// One head of one sequence: its rows of `y`.
     pub attend: unsafe fn(head: &Head, scratch: &mut Sequence, y: Strided<f32>),
+    /// One row of `y` after residual and LayerNorm.
+    pub norm: unsafe fn(norm: &Norm, residual: &[f32], y: &mut [f32]),
 }
 
 /// A set of instructions that this machine has. All paths give the same bits.

@@ -3,6 +3,7 @@
 //! [`crate::kernel`] says what they compute. They do not know which models use them.
 
 mod attention;
+mod feed_forward;
 mod quant_linear;
 
 use ort::{
@@ -19,7 +20,11 @@ pub const DOMAIN: &str = "oddlog";
 /// # Errors
 /// What ONNX Runtime says.
 pub fn operators() -> ort::Result<OperatorDomain> {
-    OperatorDomain::new(DOMAIN)?.add(quant_linear::QuantLinear)?.add(attention::DisentangledAttention)
+    OperatorDomain::new(DOMAIN)?
+        .add(quant_linear::QuantLinear)?
+        .add(feed_forward::QuantLinearNorm)?
+        .add(feed_forward::QuantFeedForward)?
+        .add(attention::DisentangledAttention)
 }
 
 /// The inputs of a run, in the order of `names`.

@@ -9,10 +9,9 @@ pub const LOG2_E: f32 = std::f32::consts::LOG2_E;
 /// Added to a small number it rounds to the nearest integer, half to even, in the lowest bits.
 pub const ROUND: f32 = 12_582_912.0;
 /// Minus the natural logarithm of 2, in two parts: the first has few bits, so that its product with n is exact.
-pub const MINUS_LN_2: [f32; 2] = [-0.693_359_375, 2.121_944_4e-4];
+pub const MINUS_LN_2: [f32; 2] = [-355.0 / 512.0, 2.121_944_4e-4];
 /// From the seventh power to the second.
-pub const POLYNOMIAL: [f32; 6] =
-    [1.987_569_1e-4, 1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 5.000_000_1e-1];
+pub const POLYNOMIAL: [f32; 6] = [1.987_569_1e-4, 1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5];
 
 /// e to the power of `x`, which is at most 0. NaN gives NaN.
 pub fn exp(x: f32) -> f32 {

@@ -20,11 +20,7 @@ mod tests;
 #[cfg(target_arch = "x86_64")]
 pub(super) mod vector;
 
-use super::{Path, gemm::once_each, strided::Shared};
-
-/// Partial sums of a row's weights: weight j goes to number j mod 16, and they are added pairwise, the upper half to the
-/// lower one.
-const PARTS: usize = 16;
+use super::{Path, gemm::once_each, lanes::PARTS, strided::Shared};
 
 /// The relative positions of a layer.
 #[derive(Debug, Clone, Copy)]

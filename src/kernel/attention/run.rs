@@ -26,6 +26,8 @@ struct Scratch {
 pub struct Sequence {
     /// Keys, [head size, keys_pitch]: transposed.
     pub keys: Vec<f32>,
+    /// Queries, [queries, values_pitch].
+    pub queries: Vec<f32>,
     /// Values, [tokens, values_pitch], filled up with zeros.
     pub values: Vec<f32>,
     /// Scores, then weights; [queries, scores_pitch].
@@ -38,7 +40,13 @@ impl Scratch {
     const NEW: Self = Self {
         pk: Vec::new(),
         pq: Vec::new(),
-        sequence: Sequence { keys: Vec::new(), values: Vec::new(), scores: Vec::new(), sums: Vec::new() },
+        sequence: Sequence {
+            keys: Vec::new(),
+            queries: Vec::new(),
+            values: Vec::new(),
+            scores: Vec::new(),
+            sums: Vec::new(),
+        },
     };
 }
 
@@ -55,6 +63,9 @@ pub struct Head<'a> {
     pub k: Columns<'a>,
     pub v: Columns<'a>,
     pub table: &'a Table<'a>,
+    /// Tokens of the sequence after this one, which stand behind its own in `k` and `v`, and in `q` too if that has
+    /// all tokens': worth fetching meanwhile.
+    pub ahead: usize,
 }
 
 /// The positions of a head: column `middle - i + j` of each row is for query i and key j.
@@ -73,7 +84,7 @@ impl Head<'_> {
         pitch(self.tokens)
     }
 
-    /// Floats from one row of values to the next.
+    /// Floats from one row of values, or of queries, to the next.
     pub fn values_pitch(&self) -> usize {
         self.size.next_multiple_of(ROW)
     }
@@ -103,7 +114,8 @@ pub fn head<'a>(attention: &Attention, path: Path, sequences: &Sequences<'a>, he
             first: 0,
         };
         let (q, k, v) = (part(sequences.q, row), part(sequences.k, first), part(sequences.v, first));
-        let run = Head { tokens: *tokens, queries, size, q, k, v, table: &table };
+        let ahead = sequences.lengths.get(number + 1).copied().unwrap_or(0);
+        let run = Head { tokens: *tokens, queries, size, q, k, v, table: &table, ahead };
         // SAFETY: each head's columns belong to one task, which `once_each` runs once, and no two sequences share a row.
         let rows: Strided<f32> = unsafe { y.strided(row * heads * size + head * size, heads * size, size, queries) };
         // SAFETY: `Path` is only made for a processor that has its features.

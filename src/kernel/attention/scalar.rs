@@ -1,8 +1,10 @@
 //! The path in plain Rust: the definition that the others are held to.
 
 use super::{
-    super::strided::Strided,
-    PARTS,
+    super::{
+        lanes::{PARTS, total},
+        strided::Strided,
+    },
     exp::exp,
     run::{Head, Sequence},
 };
@@ -27,13 +29,11 @@ pub fn attend(head: &Head, scratch: &mut Sequence, mut y: Strided<f32>) {
             *score = exp(*score - largest);
             parts[j % PARTS] += *score;
         }
-        for half in [8, 4, 2, 1] {
-            (0..half).for_each(|i| parts[i] += parts[i + half]);
-        }
+        let sum = total(parts);
         for (d, y) in y.row(i).iter_mut().enumerate() {
             let mixed = scratch.scores.iter().enumerate();
             let mixed = mixed.fold(0f32, |sum, (j, weight)| weight.mul_add(head.v.values[j * head.v.width + d], sum));
-            *y = mixed * (1.0 / parts[0]);
+            *y = mixed * (1.0 / sum);
         }
     }
 }

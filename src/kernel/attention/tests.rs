@@ -4,7 +4,10 @@ use std::convert::Infallible;
 
 use proptest::prelude::*;
 
-use super::{super::tests::Random, *};
+use super::{
+    super::tests::{Random, bits, scalar},
+    *,
+};
 
 /// A layer and sequences for it: q, k and v side by side, as one linear layer gives them.
 struct Case {
@@ -47,21 +50,13 @@ impl Case {
 }
 
 fn run(attention: &Attention, path: Path, sequences: &Sequences) -> Vec<f32> {
-    let mut y = vec![-1e9; attention.rows(sequences).unwrap() * attention.heads * attention.size];
+    let mut y = vec![-1e9; attention.rows(sequences).expect("the sequences fit") * attention.heads * attention.size];
     let inline = |tasks: usize, task: &(dyn Fn(usize) + Sync)| {
         (0..tasks).for_each(task);
         Ok::<(), Infallible>(())
     };
     let Ok(()) = attention.run_parallel(path, sequences, &mut y, inline);
     y
-}
-
-fn bits(values: &[f32]) -> Vec<u32> {
-    values.iter().map(|v| v.to_bits()).collect()
-}
-
-fn scalar() -> Path {
-    Path::available().pop().expect("there is always the scalar path")
 }
 
 proptest! {
@@ -138,7 +133,7 @@ fn a_sequence_has_the_same_bits_alone_in_company_on_threads_and_by_its_first_tok
 #[test]
 fn the_scalar_path_is_what_plain_arithmetic_says() {
     let case = Case::new(2, 20, &[40, 7], &mut Random(9));
-    let (y, width) = (case.run(scalar()), case.columns.iter().max().unwrap() + 1);
+    let (y, width) = (case.run(scalar()), case.columns.iter().max().expect("there are columns") + 1);
     let (hidden, known) = (40, case.columns.len() / 2);
     let at = |row: usize, part: usize, column: usize| f64::from(case.qkv[row * 3 * hidden + part * hidden + column]);
     for head in 0..2 {

@@ -15,7 +15,7 @@ use super::{
     config::DebertaConfig,
     emitter::{Emitter, Value},
     error::GraphError,
-    linear::{Activation, Linear},
+    linear::{Activation, LayerNorm, Linear},
     packed::{self, Packed},
     positions,
     proto::{Attribute, Element},
@@ -156,21 +156,25 @@ impl Builder<'_> {
             };
             (first, attended)
         };
-        let x = self.residual(&attended, &residual, &format!("{name}.attention.output"), hidden)?;
+        let output = format!("{name}.attention.output");
+        let dense = Linear::read(self.weights, &format!("{output}.dense"), hidden, hidden)?;
+        let x = self.residual(&dense, &attended, &residual, &output)?;
         let prefix = format!("{name}.intermediate.dense");
         let wide = Linear::read(self.weights, &prefix, intermediate, hidden)?;
+        let output = format!("{name}.output");
+        let narrow = Linear::read(self.weights, &format!("{output}.dense"), hidden, intermediate)?;
+        if self.precision == Precision::Int8 {
+            let norm = self.norm_weights(&format!("{output}.LayerNorm"), hidden)?;
+            return wide.emit_feed_forward(self.graph, [&prefix, &format!("{output}.dense")], &narrow, &x, &norm);
+        }
         let wide = self.linear(&wide, &prefix, &x, Activation::Gelu)?;
-        self.residual(&wide, &x, &format!("{name}.output"), intermediate)
+        self.residual(&narrow, &wide, &x, &output)
     }
 
-    /// `LayerNorm(dense(x) + residual)`.
-    fn residual(&mut self, x: &Value, residual: &Value, prefix: &str, inputs: usize) -> Result<Value, GraphError> {
-        let hidden = self.config.hidden;
-        let dense = format!("{prefix}.dense");
-        let layer = Linear::read(self.weights, &dense, hidden, inputs)?;
-        let y = self.linear(&layer, &dense, x, Activation::None)?;
-        let sum = self.graph.op("Add", &[&y, residual], &[]);
-        self.layer_norm(&sum, &format!("{prefix}.LayerNorm"), hidden)
+    /// `LayerNorm(layer(x) + residual)`.
+    fn residual(&mut self, layer: &Linear, x: &Value, residual: &Value, prefix: &str) -> Result<Value, GraphError> {
+        let norm = self.norm_weights(&format!("{prefix}.LayerNorm"), self.config.hidden)?;
+        layer.emit_with_norm(self.graph, self.precision, &format!("{prefix}.dense"), (x, residual), &norm)
     }
 
     fn linear(&mut self, layer: &Linear, name: &str, x: &Value, activation: Activation) -> Result<Value, GraphError> {
@@ -178,13 +182,18 @@ impl Builder<'_> {
     }
 
     fn layer_norm(&mut self, x: &Value, prefix: &str, width: usize) -> Result<Value, GraphError> {
-        let [gain, bias] = ["weight", "bias"].map(|part| {
+        let LayerNorm { gain, shift, epsilon } = self.norm_weights(prefix, width)?;
+        let attributes = [Attribute::Int("axis", -1), Attribute::Float("epsilon", epsilon)];
+        Ok(self.graph.op("LayerNormalization", &[x, &gain, &shift], &attributes))
+    }
+
+    fn norm_weights(&mut self, prefix: &str, width: usize) -> Result<LayerNorm, GraphError> {
+        let [gain, shift] = ["weight", "bias"].map(|part| {
             let name = format!("{prefix}.{part}");
             let values = self.weights.values(&name, &[width])?;
             self.graph.floats(&name, &[width], &values)
         });
-        let attributes = [Attribute::Int("axis", -1), Attribute::Float("epsilon", self.config.epsilon)];
-        Ok(self.graph.op("LayerNormalization", &[x, &gain?, &bias?], &attributes))
+        Ok(LayerNorm { gain: gain?, shift: shift?, epsilon: self.config.epsilon })
     }
 
     fn position_table(&mut self, name: &str, relative: &[f32], layer: &Linear) -> Result<Value, GraphError> {

@@ -1,4 +1,4 @@
-//! The paths with vectors: one arithmetic, written over [`lanes::Lanes`], compiled for each width.
+//! The paths with vectors: one arithmetic, written over [`Lanes`], compiled for each width.
 //!
 //! ```text
 //! keys     transposed: a vector holds one d of neighbouring keys
@@ -10,22 +10,26 @@
 
 mod avx2;
 mod avx512;
-mod lanes;
 mod mix;
 mod scores;
 mod softmax;
 
+use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+
 use super::{
-    super::strided::Strided,
+    super::{lanes::Lanes, strided::Strided},
+    Columns,
     run::{Head, Sequence},
 };
-use lanes::Lanes;
 use mix::Mix;
 use scores::Scores;
 
 pub use avx2::attend as attend_avx2;
 pub use avx512::attend as attend_avx512;
 
+/// Part of a head that all tiles of scores add before they go on to the next: that much of the tables stays in the
+/// first-level cache, and a query's part is a line of it.
+const PART: usize = 16;
 /// Most rows of a tile of results.
 const MIX_ROWS: usize = 6;
 
@@ -55,13 +59,9 @@ unsafe fn attend(steps: &Steps, head: &Head, scratch: &mut Sequence, y: Strided<
     let (pitch, values_pitch) = (head.pitch(), head.values_pitch());
     grow(&mut scratch.keys, size * pitch);
     grow(&mut scratch.scores, head.queries * pitch);
-    grow(&mut scratch.values, tokens * values_pitch);
     grow(&mut scratch.sums, head.queries);
-    for (to, from) in scratch.values.chunks_exact_mut(values_pitch).zip(head.v.values.chunks(head.v.width)).take(tokens)
-    {
-        to[..size].copy_from_slice(&from[..size]);
-        to[size..].fill(0.0);
-    }
+    gather(&head.q, head.queries, size, &mut scratch.queries, values_pitch);
+    gather(&head.v, tokens, size, &mut scratch.values, values_pitch);
     // SAFETY: as the caller warrants.
     unsafe {
         (steps.transpose)(head.k.values, head.k.width, tokens, size, &mut scratch.keys, pitch);
@@ -80,26 +80,34 @@ unsafe fn attend(steps: &Steps, head: &Head, scratch: &mut Sequence, y: Strided<
 unsafe fn scored(steps: &Steps, head: &Head, scratch: &mut Sequence, pitch: usize) {
     let (lanes, table) = (steps.lanes, head.table);
     let vectors = head.tokens.div_ceil(lanes);
-    for start in 0..lanes.min(head.queries) {
-        for (first, rows) in parts((head.queries - start).div_ceil(lanes), steps.scores_side) {
-            let last = start + (first + rows - 1) * lanes;
-            for (vector, count) in parts(vectors, steps.scores_side) {
-                let window = table.middle - last + vector * lanes;
+    let starts = lanes.min(head.queries);
+    let steps_in_all = head.size.div_ceil(PART) * starts;
+    let queries_pitch = head.values_pitch();
+    for part in (0..head.size).step_by(PART) {
+        for start in 0..starts {
+            let step = part / PART * starts + start;
+            fetch_ahead(head, step * head.ahead / steps_in_all..(step + 1) * head.ahead / steps_in_all);
+            for (first, rows) in parts((head.queries - start).div_ceil(lanes), steps.scores_side) {
+                let last = start + (first + rows - 1) * lanes;
                 let first = start + first * lanes;
-                let tile = Scores {
-                    size: head.size,
-                    q: &head.q.values[first * head.q.width..],
-                    q_pitch: lanes * head.q.width,
-                    keys: &scratch.keys[vector * lanes..],
-                    keys_pitch: pitch,
-                    pk: &table.pk[window..],
-                    pq: &table.pq[window..],
-                    table_pitch: table.pitch,
-                    scores: &mut scratch.scores[first * pitch + vector * lanes..],
-                    scores_pitch: lanes * pitch,
-                };
-                // SAFETY: as the caller warrants.
-                unsafe { (steps.scores[(rows - 1) * steps.scores_side + count - 1])(tile) }
+                for (vector, count) in parts(vectors, steps.scores_side) {
+                    let window = part * table.pitch + table.middle - last + vector * lanes;
+                    let tile = Scores {
+                        size: PART.min(head.size - part),
+                        fresh: part == 0,
+                        q: &scratch.queries[first * queries_pitch + part..],
+                        q_pitch: lanes * queries_pitch,
+                        keys: &scratch.keys[part * pitch + vector * lanes..],
+                        keys_pitch: pitch,
+                        pk: &table.pk[window..],
+                        pq: &table.pq[window..],
+                        table_pitch: table.pitch,
+                        scores: &mut scratch.scores[first * pitch + vector * lanes..],
+                        scores_pitch: lanes * pitch,
+                    };
+                    // SAFETY: as the caller warrants.
+                    unsafe { (steps.scores[(rows - 1) * steps.scores_side + count - 1])(tile) }
+                }
             }
         }
     }
@@ -127,6 +135,29 @@ unsafe fn mixed(steps: &Steps, head: &Head, scratch: &Sequence, mut y: Strided<f
             // SAFETY: as the caller warrants.
             unsafe { (steps.mix[(rows - 1) * steps.mix_vectors + count - 1])(tile) }
         }
+    }
+}
+
+/// Brings some rows of the next sequence into the second-level cache: they are far apart, and nothing else foresees them.
+fn fetch_ahead(head: &Head, rows: std::ops::Range<usize>) {
+    let every = if head.queries == head.tokens { &[head.q, head.k, head.v][..] } else { &[head.k, head.v] };
+    for row in rows {
+        for part in every {
+            let start = part.values.as_ptr().wrapping_add((head.tokens + row) * part.width);
+            for d in (0..head.size).step_by(PART) {
+                // SAFETY: every x86-64 processor has the instruction, and it takes any address: it reads nothing.
+                unsafe { _mm_prefetch::<_MM_HINT_T1>(start.wrapping_add(d).cast()) }
+            }
+        }
+    }
+}
+
+/// The first `size` columns of some rows, one behind the other in rows of `pitch` filled up with zeros.
+fn gather(from: &Columns, rows: usize, size: usize, to: &mut Vec<f32>, pitch: usize) {
+    grow(to, rows * pitch);
+    for (to, from) in to.chunks_exact_mut(pitch).zip(from.values.chunks(from.width)).take(rows) {
+        to[..size].copy_from_slice(&from[..size]);
+        to[size..].fill(0.0);
     }
 }
 

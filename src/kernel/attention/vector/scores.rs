@@ -4,9 +4,11 @@ use super::Lanes;
 
 /// What a tile of R rows, as far apart as a vector is wide, and V vectors of keys reads and writes.
 pub struct Scores<'a> {
-    /// Size of the head.
+    /// Part of the head that is added.
     pub size: usize,
-    /// The first row's query; the next row's is `q_pitch` further on.
+    /// Whether it is the first part; else the scores go on from what they are.
+    pub fresh: bool,
+    /// The first row's query, from the part on; the next row's is `q_pitch` further on.
     pub q: &'a [f32],
     pub q_pitch: usize,
     /// Transposed keys from the first vector on, rows of `keys_pitch`.
@@ -28,7 +30,7 @@ pub struct Scores<'a> {
 /// If a slice does not hold what the tile wants.
 #[inline(always)]
 pub unsafe fn scores<L: Lanes, const R: usize, const V: usize>(tile: Scores) {
-    let Scores { size, q, q_pitch, keys, keys_pitch, pk, pq, table_pitch, scores, scores_pitch } = tile;
+    let Scores { size, fresh, q, q_pitch, keys, keys_pitch, pk, pq, table_pitch, scores, scores_pitch } = tile;
     let windows = R + V - 1;
     assert!(size > 0 && q.len() >= (R - 1) * q_pitch + size, "queries of {R} rows");
     assert!(keys.len() >= (size - 1) * keys_pitch + V * L::N, "keys of {V} vectors");
@@ -39,6 +41,13 @@ pub unsafe fn scores<L: Lanes, const R: usize, const V: usize>(tile: Scores) {
     unsafe {
         let (q, keys, pk, pq) = (q.as_ptr(), keys.as_ptr(), pk.as_ptr(), pq.as_ptr());
         let mut sum = [[L::splat(0.0); V]; R];
+        if !fresh {
+            for (r, sum) in sum.iter_mut().enumerate() {
+                for (v, sum) in sum.iter_mut().enumerate() {
+                    *sum = L::load(scores.as_ptr().add(r * scores_pitch + v * L::N));
+                }
+            }
+        }
         for d in 0..size {
             let mut key = [L::splat(0.0); V];
             for (v, key) in key.iter_mut().enumerate() {

@@ -33,7 +33,7 @@ pub unsafe fn softmax<L: Lanes>(row: &mut [f32], tokens: usize) -> f32 {
             weights.store(row.add(v * L::N));
             parts[v % L::OF_PARTS] = parts[v % L::OF_PARTS].add(weights);
         }
-        L::sum(parts)
+        L::total(parts)
     }
 }
 

@@ -1,6 +1,21 @@
-//! What the arithmetic needs of a vector of single-precision numbers.
+//! What the arithmetic in single precision needs of a vector, so that it is written once for all widths.
 
-use super::super::PARTS;
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+
+/// Partial sums of a row: number j goes to sum j mod 16, whatever the width of a vector, and then the upper half of the
+/// sums is added to the lower one until one is left.
+pub const PARTS: usize = 16;
+
+/// The sum of partial sums.
+pub fn total(mut parts: [f32; PARTS]) -> f32 {
+    for half in [8, 4, 2, 1] {
+        (0..half).for_each(|i| parts[i] += parts[i + half]);
+    }
+    parts[0]
+}
 
 /// A vector.
 ///
@@ -29,8 +44,8 @@ pub trait Lanes: Copy {
     unsafe fn power_of_two(self) -> Self;
     /// The largest number. None is NaN.
     unsafe fn largest(self) -> f32;
-    /// The sum of [`PARTS`] numbers: the upper half is added to the lower one, until one is left.
-    unsafe fn sum(parts: [Self; 2]) -> f32;
+    /// As [`total`], of the numbers of as many vectors as hold them.
+    unsafe fn total(parts: [Self; 2]) -> f32;
     /// The block of N x N numbers at `from` transposed to `to`; its `rows` first rows are there, the others are 0.
     ///
     /// # Safety
