@@ -227,7 +227,7 @@ fn eight_bits_refuse_a_mask_that_is_no_padding() {
             Ok(()) => assert!(message.is_empty(), "cell {cell} is taken"),
         }
     }
-    let error = device.run(&batch(16, &[(0, 9), (1, 0)]), &mut Vec::new()).unwrap_err();
+    let error = device.run(&batch(16, &[(0, 0), (1, 9)]), &mut Vec::new()).unwrap_err();
     assert!(error.to_string().contains("0 tokens"), "{error}");
     assert_eq!(run(&mut device, &whole), expected);
 }
