@@ -359,13 +359,12 @@ mod tests {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/tiny-deberta/tokenizer.json");
         let json: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
         assert!(Unigram::read(&json.to_string()).is_some());
-        let changes: [fn(&mut serde_json::Value); 7] = [
+        let changes: [fn(&mut serde_json::Value); 6] = [
             |json| json["model"]["byte_fallback"] = true.into(),
             |json| json["model"]["type"] = "BPE".into(),
             |json| json["model"]["unk_id"] = serde_json::Value::Null,
             |json| json["model"]["unk_id"] = 1000.into(),
             |json| json["model"]["vocab"][7][0] = "".into(),
-            |json| json["model"]["vocab"][7][0] = "a".repeat(2000).into(),
             |json| json["added_tokens"][4]["special"] = false.into(),
         ];
         for change in changes {

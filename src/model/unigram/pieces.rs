@@ -8,16 +8,15 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokenizers::json::Json;
-use yada::{DoubleArray, builder::DoubleArrayBuilder};
+
+use super::trie::Trie;
 
 /// What a character outside the vocabulary costs more than the rarest piece.
 const UNKNOWN_PENALTY: f64 = 10.0;
-/// Bytes of the longest piece that is read; the double array's builder calls itself once for each.
-const LONGEST: usize = 1024;
 
 /// Pieces with their ids and scores.
 pub struct Pieces {
-    trie: DoubleArray<Vec<u8>>,
+    trie: Trie,
     /// By id.
     scores: Vec<f64>,
     unknown: u32,
@@ -55,33 +54,32 @@ impl Pieces {
     pub fn read(vocab: &RawValue, unknown: u32) -> Option<Self> {
         #[derive(Deserialize)]
         struct Entry<'a>(#[serde(borrow)] Cow<'a, str>, f64);
+        u32::try_from(vocab.get().len()).ok()?;
         let entries: Vec<Entry> = serde_json::from_str(vocab.get()).ok()?;
         let scores: Vec<f64> = entries.iter().map(|entry| library_score(entry.1)).collect::<Option<_>>()?;
-        let known = |piece: &str| (1..=LONGEST).contains(&piece.len());
-        if scores.get(unknown as usize).is_none() || !entries.iter().all(|entry| known(&entry.0)) {
+        let mut ids: Vec<(&[u8], u32)> = entries.iter().map(|entry| entry.0.as_bytes()).zip(0..).collect();
+        // Of pieces that stand there twice the last counts.
+        ids.sort_unstable_by(|a, b| a.0.cmp(b.0).then(b.1.cmp(&a.1)));
+        ids.dedup_by_key(|entry| entry.0);
+        if scores.get(unknown as usize).is_none() || ids.first().is_none_or(|(piece, _)| piece.is_empty()) {
             return None;
         }
-        let mut ids: Vec<(Cow<[u8]>, u32)> = entries.iter().map(|entry| without_zeros(&entry.0)).zip(0..).collect();
-        // Of pieces that stand there twice the last counts.
-        ids.sort_unstable_by(|a, b| a.0.cmp(&b.0).then(b.1.cmp(&a.1)));
-        ids.dedup_by(|later, earlier| later.0 == earlier.0);
-        let trie = DoubleArray::new(DoubleArrayBuilder::build(&ids).ok()?).ok()?;
         let unknown_score = scores.iter().copied().fold(f64::INFINITY, f64::min) - UNKNOWN_PENALTY;
-        Some(Self { trie, scores, unknown, unknown_score })
+        Some(Self { trie: Trie::new(&ids), scores, unknown, unknown_score })
     }
 
     /// Appends the ids of `word`.
     pub fn encode_into(&self, word: &str, room: &mut Word, ids: &mut Vec<u32>) {
-        let (bytes, ways) = (&*without_zeros(word), &mut room.ways);
+        let (bytes, ways) = (word.as_bytes(), &mut room.ways);
         ways.clear();
         ways.resize(bytes.len() + 1, Way::NONE);
         for (at, char) in word.char_indices() {
             let (until_here, width) = (ways[at].score, char.len_utf8());
             let mut is_piece = false;
-            for (id, len) in self.trie.common_prefix_search(&bytes[at..]) {
+            self.trie.prefixes(&bytes[at..], |id, len| {
                 ways[at + len].improve(self.scores[id as usize] + until_here, id, at);
                 is_piece |= len == width;
-            }
+            });
             if !is_piece {
                 ways[at + width].improve(self.unknown_score + until_here, self.unknown, at);
             }
@@ -96,30 +94,17 @@ impl Pieces {
         while end > 0 {
             let Way { id, from, .. } = ways[end];
             let mut from = from as usize;
-            if id != self.unknown {
-                ids.push(id);
-            } else {
+            if id == self.unknown {
                 while from > 0 && ways[from].id == self.unknown {
                     from = ways[from].from as usize;
                 }
-                ids.push(self.find(&bytes[from..end]).unwrap_or(self.unknown));
+                ids.push(self.trie.find(&bytes[from..end]).unwrap_or(self.unknown));
+            } else {
+                ids.push(id);
             }
             end = from;
         }
         ids[first..].reverse();
-    }
-
-    fn find(&self, piece: &[u8]) -> Option<u32> {
-        let found = self.trie.common_prefix_search(piece).last();
-        found.filter(|(_, len)| *len == piece.len()).map(|(id, _)| id)
-    }
-}
-
-/// The text's bytes, with one that no text holds in place of zeros, which have a meaning in the double array.
-fn without_zeros(text: &str) -> Cow<'_, [u8]> {
-    match text.as_bytes() {
-        bytes if bytes.contains(&0) => bytes.iter().map(|byte| if *byte == 0 { 0xff } else { *byte }).collect(),
-        bytes => bytes.into(),
     }
 }
 
