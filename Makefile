@@ -37,7 +37,7 @@ fmt: ## format the code
 	$(CARGO) fmt
 
 bench: onnxruntime ## micro-benchmarks: queue, tokenizer, engine, model
-	$(CARGO) bench --locked
+	$(CARGO) bench --locked --bench core --bench kernel
 
 sweep: build oha ## base-size DeBERTa beside what users run today, LINES=FILE (needs torch, transformers, onnx, onnxruntime)
 	$(PYTHON) benches/run_sweep.py --lines $(LINES) $(ARGS)
