@@ -22,6 +22,16 @@ pub struct Server {
     pub max_buffered_bytes: usize,
     /// Most logs in one batch call.
     pub max_batch_logs: usize,
+    /// Streams at once; a further one is refused with 429.
+    pub max_streams: usize,
+    /// Longest line of a stream in bytes; a longer one gets an error of its own.
+    pub max_stream_line_bytes: usize,
+    /// Lines of one stream that are being scored or wait for the client to take their answers; beyond it reading stops.
+    pub max_stream_lines: usize,
+    /// Bytes of those lines; beyond it reading stops.
+    pub max_stream_bytes: usize,
+    /// Time without a byte from a stream's client, or without its taking an answer, in ms; then the stream ends.
+    pub stream_idle_timeout_ms: u64,
     /// Time for a request's header, and idle time of a kept-alive connection, in ms.
     pub header_timeout_ms: u64,
     /// Time for a request's body, in ms; beyond it 408.
@@ -56,6 +66,11 @@ impl Default for Server {
             max_body_bytes: 4 << 20,
             max_buffered_bytes: 256 << 20,
             max_batch_logs: 1024,
+            max_streams: 64,
+            max_stream_line_bytes: 1 << 20,
+            max_stream_lines: 512,
+            max_stream_bytes: 4 << 20,
+            stream_idle_timeout_ms: 60_000,
             header_timeout_ms: 30_000,
             body_timeout_ms: 30_000,
             shutdown_timeout_ms: 30_000,
@@ -74,6 +89,10 @@ impl Server {
             ("server.max_connections", self.max_connections),
             ("server.max_body_bytes", self.max_body_bytes),
             ("server.max_batch_logs", self.max_batch_logs),
+            ("server.max_streams", self.max_streams),
+            ("server.max_stream_line_bytes", self.max_stream_line_bytes),
+            ("server.max_stream_lines", self.max_stream_lines),
+            ("server.max_stream_bytes", self.max_stream_bytes),
         ])?;
         if self.max_buffered_bytes < self.max_body_bytes {
             return Err("server.max_buffered_bytes must be at least server.max_body_bytes".into());

@@ -1,11 +1,9 @@
 //! What every route may use.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
-};
+use std::sync::Arc;
 
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
 use super::{auth::Keys, body, cors::Cors, request_id::RequestIds};
 use crate::{config::Server, engine::Handle, error::StartError};
@@ -26,7 +24,10 @@ pub struct App {
     pub(super) bodies: Arc<Semaphore>,
     /// Names for requests that bring none.
     pub(super) ids: RequestIds,
-    draining: AtomicBool,
+    /// Room for streams.
+    pub(super) streams: Arc<Semaphore>,
+    /// Cancelled when the end begins.
+    pub(super) draining: CancellationToken,
 }
 
 impl App {
@@ -41,7 +42,8 @@ impl App {
             cors: Cors::new(&config.cors_allow_origins)?,
             bodies: body::room(&config),
             ids: RequestIds::new(),
-            draining: AtomicBool::new(false),
+            streams: Arc::new(Semaphore::new(config.max_streams)),
+            draining: CancellationToken::new(),
             config,
             model,
         })
@@ -54,11 +56,11 @@ impl App {
 
     /// Whether the end has begun: what was accepted is answered, and no connection is kept.
     pub(super) fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
+        self.draining.is_cancelled()
     }
 
     /// Begins the end.
     pub(super) fn drain(&self) {
-        self.draining.store(true, Ordering::Relaxed);
+        self.draining.cancel();
     }
 }

@@ -14,7 +14,7 @@ use super::{
     body,
     fields::{self, Fields},
     openapi::Refusals,
-    problem::Problem,
+    problem::{Problem, Rule},
 };
 use crate::{
     classify::{Task, verdict},
@@ -115,11 +115,31 @@ pub struct BatchVerdict<'a> {
     truncated: bool,
 }
 
+impl<'a> BatchVerdict<'a> {
+    /// The verdict on a log with these scores, which is counted.
+    pub fn new(handle: &Handle, task: &'a Task, threshold: f32, classified: &'a Classified) -> Self {
+        let verdict = verdict(&classified.scores, task, threshold, handle.scoring().threshold_rule);
+        handle.metrics().verdict(verdict.is_anomaly);
+        Self {
+            label: &task.labels[verdict.label],
+            confidence: verdict.confidence,
+            is_anomaly: verdict.is_anomaly,
+            scores: Scores { labels: &task.labels, scores: &classified.scores },
+            truncated: classified.truncated,
+        }
+    }
+
+    /// Whether the log is an anomaly, and the score of the label of the verdict.
+    pub fn outcome(&self) -> (bool, f32) {
+        (self.is_anomaly, self.confidence)
+    }
+}
+
 /// Why one log of a call was not scored.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct BatchRefusal {
     /// The reason.
-    error: ItemError,
+    pub(super) error: ItemError,
 }
 
 /// The reason why one log was not scored.
@@ -128,10 +148,10 @@ pub struct ItemError {
     /// The reason for programs: a rule's name such as `string_type`, or `overloaded`, `deadline_exceeded`,
     /// `unavailable`, `inference_failed`.
     #[schema(value_type = String)]
-    r#type: &'static str,
+    pub(super) r#type: &'static str,
     /// The reason for people.
     #[schema(value_type = String)]
-    msg: Cow<'static, str>,
+    pub(super) msg: Cow<'static, str>,
 }
 
 /// Labels with their scores, in the order of the labels.
@@ -180,21 +200,10 @@ pub async fn analyze_batch(app: &App, request: Request<Incoming>) -> Response<Bo
         return refused(&RequestError::Draining);
     }
     let outcomes = score(&app.handle, &task, &logs).await;
-    let scoring = app.handle.scoring();
-    let threshold = threshold.unwrap_or(scoring.threshold);
+    let threshold = threshold.unwrap_or(app.handle.scoring().threshold);
     let results = outcomes.iter().map(|outcome| match outcome {
         Err(error) => BatchResult::Refusal(BatchRefusal { error: error.clone() }),
-        Ok(classified) => {
-            let verdict = verdict(&classified.scores, &task, threshold, scoring.threshold_rule);
-            app.handle.metrics().verdict(verdict.is_anomaly);
-            BatchResult::Verdict(BatchVerdict {
-                label: &task.labels[verdict.label],
-                confidence: verdict.confidence,
-                is_anomaly: verdict.is_anomaly,
-                scores: Scores { labels: &task.labels, scores: &classified.scores },
-                truncated: classified.truncated,
-            })
-        }
+        Ok(classified) => BatchResult::Verdict(BatchVerdict::new(&app.handle, &task, threshold, classified)),
     });
     json_answer(StatusCode::OK, &BatchResponse { results: results.collect(), threshold })
 }
@@ -209,7 +218,7 @@ async fn score(handle: &Handle, task: &Arc<Task>, logs: &[&RawValue]) -> Vec<Res
         let log = match fields::text(raw) {
             Ok(log) => log.into_owned(),
             Err(rule) => {
-                outcomes[index] = Err(ItemError { r#type: rule.name(), msg: rule.message() });
+                outcomes[index] = Err(ItemError::from(&rule));
                 continue;
             }
         };
@@ -231,6 +240,12 @@ type Joined = Result<(usize, Result<Classified, RequestError>), tokio::task::Joi
 fn settle(outcomes: &mut [Result<Classified, ItemError>], joined: Option<Joined>) {
     if let Some(Ok((index, result))) = joined {
         outcomes[index] = result.map_err(|error| ItemError::from(&error));
+    }
+}
+
+impl From<&Rule> for ItemError {
+    fn from(rule: &Rule) -> Self {
+        Self { r#type: rule.name(), msg: rule.message() }
     }
 }
 

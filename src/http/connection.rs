@@ -60,7 +60,11 @@ pub async fn drive(
     let of_service = peer.clone();
     let service = service_fn(move |request| {
         let open = OpenRequest::new(of_service.clone());
-        async move { Ok::<_, Infallible>(exchange(&open.0.app, request).await) }
+        async move {
+            let mut answer = exchange(&open.0.app, request).await;
+            answer.body_mut().hold(open);
+            Ok::<_, Infallible>(answer)
+        }
     });
     let connection = protocol.serve_connection(TokioIo::new(socket), service);
     tokio::pin!(connection);

@@ -10,7 +10,6 @@ use std::{
     time::Instant,
 };
 
-use http_body_util::Full;
 use hyper::{
     Method, Request, Response, Version,
     body::{Body as _, Incoming},
@@ -52,7 +51,7 @@ pub async fn exchange(app: &App, request: Request<Incoming>) -> Response<Body> {
     }
     if is_head {
         headers.insert(CONTENT_LENGTH, HeaderValue::from(body_bytes));
-        *answer.body_mut() = Full::default();
+        *answer.body_mut() = Body::default();
     }
     count.answered(status.as_u16());
     answer
