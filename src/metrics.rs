@@ -163,6 +163,23 @@ impl Metrics {
         });
     }
 
+    /// Counts `lines` of streams that had one outcome.
+    pub fn stream_lines(&self, outcome: &'static str, lines: u64) {
+        metrics::with_local_recorder(&self.recorder, || {
+            counter!("oddlog_stream_lines_total", "outcome" => outcome).increment(lines);
+        });
+    }
+
+    /// Counts `bytes` read from streams, after decompression.
+    pub fn stream_bytes(&self, bytes: u64) {
+        metrics::with_local_recorder(&self.recorder, || counter!("oddlog_stream_bytes_total").increment(bytes));
+    }
+
+    /// Streams being served.
+    pub fn streams_open(&self) -> Gauge {
+        metrics::with_local_recorder(&self.recorder, || gauge!("oddlog_streams_open"))
+    }
+
     /// Counts a verdict.
     pub fn verdict(&self, is_anomaly: bool) {
         let verdict = if is_anomaly { "anomaly" } else { "normal" };
@@ -305,6 +322,9 @@ fn describe() {
     describe_counter!("oddlog_dropped_by_client_total", "Logs whose client was gone before the answer.");
     describe_counter!("oddlog_expired_total", "Logs whose deadline passed before they were answered.");
     describe_counter!("oddlog_truncated_logs_total", "Logs cut to the model's length.");
+    describe_counter!("oddlog_stream_lines_total", "Lines of streams, by outcome.");
+    describe_counter!("oddlog_stream_bytes_total", "Bytes read from streams, after decompression.");
+    describe_gauge!("oddlog_streams_open", "Streams being served.");
     describe_counter!("oddlog_verdicts_total", "Verdicts given, by kind.");
     describe_counter!(
         "oddlog_cache_logs_total",

@@ -38,6 +38,17 @@ pub struct Server {
     /// Time for the TLS handshake and for the first byte after it, in ms; then the connection is closed.
     pub first_byte_timeout_ms: u64,
     /// Time for a request's header from its first byte, in ms; then the connection is closed.
+    /// Streams at once; a further one is refused with 429.
+    pub max_streams: usize,
+    /// Longest line of a stream in bytes; a longer one gets an error of its own.
+    pub max_stream_line_bytes: usize,
+    /// Lines of one stream that are being scored or wait for the client to take their answers; beyond it reading stops.
+    pub max_stream_lines: usize,
+    /// Bytes of those lines; beyond it reading stops.
+    pub max_stream_bytes: usize,
+    /// Time without a byte from a stream's client, or without its taking an answer, in ms; then the stream ends.
+    pub stream_idle_timeout_ms: u64,
+    /// Time for a request's header from its first byte, in ms.
     pub header_timeout_ms: u64,
     /// Idle time of a kept-alive connection, in ms; then it is closed.
     pub idle_timeout_ms: u64,
@@ -98,6 +109,11 @@ impl Default for Server {
             first_byte_timeout_ms: 10_000,
             header_timeout_ms: 10_000,
             idle_timeout_ms: 75_000,
+            max_streams: 64,
+            max_stream_line_bytes: 1 << 20,
+            max_stream_lines: 512,
+            max_stream_bytes: 4 << 20,
+            stream_idle_timeout_ms: 60_000,
             body_timeout_ms: 30_000,
             body_idle_timeout_ms: 10_000,
             write_timeout_ms: 30_000,
@@ -145,6 +161,10 @@ impl Server {
             ("server.body_timeout_ms", ms(self.body_timeout_ms)),
             ("server.body_idle_timeout_ms", ms(self.body_idle_timeout_ms)),
             ("server.write_timeout_ms", ms(self.write_timeout_ms)),
+            ("server.max_streams", self.max_streams),
+            ("server.max_stream_line_bytes", self.max_stream_line_bytes),
+            ("server.max_stream_lines", self.max_stream_lines),
+            ("server.max_stream_bytes", self.max_stream_bytes),
         ])?;
         if self.max_buffered_bytes < self.max_body_bytes {
             return Err("server.max_buffered_bytes must be at least server.max_body_bytes".into());

@@ -1,7 +1,6 @@
 //! Answers: JSON bodies, FastAPI-shaped errors, and how a [`RequestError`] becomes a status.
 
 use bytes::Bytes;
-use http_body_util::Full;
 use hyper::{
     Response, StatusCode,
     header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER},
@@ -9,11 +8,9 @@ use hyper::{
 use serde::Serialize;
 use utoipa::ToSchema;
 
+pub use super::flow::Body;
 use super::problem::{BODY, Problem, Rule, Step};
 use crate::error::RequestError;
-
-/// The body type of every answer.
-pub type Body = Full<Bytes>;
 
 /// An error that is not about single fields.
 #[derive(Debug, Serialize, ToSchema)]
@@ -41,7 +38,7 @@ pub fn json_answer(status: StatusCode, value: &impl Serialize) -> Response<Body>
 
 /// `bytes` with their media type.
 pub fn bytes_answer(status: StatusCode, media_type: &'static str, bytes: impl Into<Bytes>) -> Response<Body> {
-    let mut answer = Response::new(Full::new(bytes.into()));
+    let mut answer = Response::new(Body::new(bytes.into()));
     *answer.status_mut() = status;
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
     answer

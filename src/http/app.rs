@@ -1,11 +1,9 @@
 //! What every route may use, and what is read again on SIGHUP.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
-};
+use std::sync::Arc;
 
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
 use super::{auth::Keys, body, cors::Cors, request_id::RequestIds, tls::Tls};
 use crate::{
@@ -37,7 +35,10 @@ pub struct App {
     pub(super) ids: RequestIds,
     /// What oddlog's own log may say.
     pub(super) log: Log,
-    draining: AtomicBool,
+    /// Room for streams.
+    pub(super) streams: Arc<Semaphore>,
+    /// Cancelled when the end begins.
+    pub(super) draining: CancellationToken,
 }
 
 /// Where a connection came in.
@@ -65,7 +66,8 @@ impl App {
             bodies: body::room(&config),
             ids: RequestIds::new(),
             log: Log::default(),
-            draining: AtomicBool::new(false),
+            streams: Arc::new(Semaphore::new(config.max_streams)),
+            draining: CancellationToken::new(),
             config,
             model,
         })
@@ -109,11 +111,11 @@ impl App {
 
     /// Whether the end has begun: what was accepted is answered, and no connection is kept.
     pub(super) fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
+        self.draining.is_cancelled()
     }
 
     /// Begins the end.
     pub(super) fn drain(&self) {
-        self.draining.store(true, Ordering::Relaxed);
+        self.draining.cancel();
     }
 }

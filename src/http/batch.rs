@@ -15,13 +15,13 @@ use super::{
     fields::{self, Fields},
     openapi::Refusals,
     patience,
-    problem::Problem,
+    problem::{Problem, Rule},
     v1::OUTCOME,
 };
 use crate::{
     classify::{Task, verdict},
     config::Server,
-    engine::Class,
+    engine::{Class, Classified, Handle},
     error::RequestError,
     verdicts::{Answer, Outcome, Verdicts},
 };
@@ -126,11 +126,31 @@ pub struct BatchVerdict<'a> {
     truncated: bool,
 }
 
+impl<'a> BatchVerdict<'a> {
+    /// The verdict on a log with these scores, which is counted.
+    pub fn new(handle: &Handle, task: &'a Task, threshold: f32, classified: &'a Classified) -> Self {
+        let verdict = verdict(&classified.scores, task, threshold, handle.scoring().threshold_rule);
+        handle.metrics().verdict(verdict.is_anomaly);
+        Self {
+            label: &task.labels[verdict.label],
+            confidence: verdict.confidence,
+            is_anomaly: verdict.is_anomaly,
+            scores: Scores { labels: &task.labels, scores: &classified.scores },
+            truncated: classified.truncated,
+        }
+    }
+
+    /// Whether the log is an anomaly, and the score of the label of the verdict.
+    pub fn outcome(&self) -> (bool, f32) {
+        (self.is_anomaly, self.confidence)
+    }
+}
+
 /// Why one log of a call was not scored.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct BatchRefusal {
     /// The reason.
-    error: ItemError,
+    pub(super) error: ItemError,
 }
 
 /// The reason why one log was not scored.
@@ -139,10 +159,10 @@ pub struct ItemError {
     /// The reason for programs: a rule's name such as `string_type`, or `overloaded`, `deadline_exceeded`,
     /// `unavailable`, `inference_failed`.
     #[schema(value_type = String)]
-    r#type: &'static str,
+    pub(super) r#type: &'static str,
     /// The reason for people.
     #[schema(value_type = String)]
-    msg: Cow<'static, str>,
+    pub(super) msg: Cow<'static, str>,
 }
 
 /// Labels with their scores, in the order of the labels.
@@ -212,16 +232,9 @@ pub async fn analyze_batch(app: &App, request: Request<Incoming>) -> Response<Bo
     let results = outcomes.iter().zip(&logs).map(|(outcome, log)| match outcome {
         Err(error) => BatchResult::Refusal(BatchRefusal { error: error.clone() }),
         Ok(Answer { classified, .. }) => {
-            let verdict = verdict(&classified.scores, &task, threshold, scoring.threshold_rule);
-            app.handle.metrics().verdict(verdict.is_anomaly);
-            app.note_verdict(log.get(), &task.labels[verdict.label], verdict.confidence);
-            BatchResult::Verdict(BatchVerdict {
-                label: &task.labels[verdict.label],
-                confidence: verdict.confidence,
-                is_anomaly: verdict.is_anomaly,
-                scores: Scores { labels: &task.labels, scores: &classified.scores },
-                truncated: classified.truncated,
-            })
+            let verdict = BatchVerdict::new(&app.handle, &task, threshold, classified);
+            app.note_verdict(log.get(), verdict.label, verdict.confidence);
+            BatchResult::Verdict(verdict)
         }
     });
     let mut answer = json_answer(StatusCode::OK, &BatchResponse { results: results.collect(), threshold });
@@ -258,7 +271,7 @@ async fn score(
         let log = match fields::text(raw) {
             Ok(log) => log.into_owned(),
             Err(rule) => {
-                outcomes[index] = Err(ItemError { r#type: rule.name(), msg: rule.message() });
+                outcomes[index] = Err(ItemError::from(&rule));
                 continue;
             }
         };
@@ -283,6 +296,12 @@ type Joined = Result<(usize, Result<Answer, RequestError>), tokio::task::JoinErr
 fn settle(outcomes: &mut [Result<Answer, ItemError>], joined: Option<Joined>) {
     if let Some(Ok((index, result))) = joined {
         outcomes[index] = result.map_err(|error| ItemError::from(&error));
+    }
+}
+
+impl From<&Rule> for ItemError {
+    fn from(rule: &Rule) -> Self {
+        Self { r#type: rule.name(), msg: rule.message() }
     }
 }
 

@@ -1,27 +1,32 @@
 //! Request bodies under their limits of size and time.
 
-use std::{sync::Arc, time::Duration};
+use std::{error::Error, io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use futures_util::{Stream, TryStreamExt};
+use http_body_util::{BodyExt, Collected, LengthLimitError, Limited};
 use hyper::{
     HeaderMap, Request, Response, StatusCode,
-    body::{Body as _, Incoming},
+    body::{Body as HttpBody, Incoming},
     header::{CONTENT_TYPE, EXPECT},
 };
 use tokio::{
+    io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt},
     sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
 };
+use tokio_util::io::StreamReader;
 
 use super::{
     answer::{Body, detail, refused},
     app::App,
+    coding::Coding,
     patient::{Lost, Patient},
 };
 use crate::{config::Server, error::RequestError};
 
-const UNREADABLE: &str = "There was an error parsing the body";
+/// What is said of a body that broke off or is not UTF-8.
+pub const UNREADABLE: &str = "There was an error parsing the body";
 
 /// A body that is too large is read on up to so many times the limit, unseen, so that a client which writes all before
 /// it reads gets its answer instead of a broken connection.
@@ -47,35 +52,125 @@ pub fn room(config: &Server) -> Arc<Semaphore> {
 /// Reads the whole body.
 ///
 /// # Errors
-/// The answer: 413 beyond the size limit, 408 beyond the time limits, 429 if there was no room in that time, 400 if it
-/// broke off.
+/// The answer: 415 for an unknown coding, 413 beyond the size limit (of what is decoded), 408 beyond the time limits, 429
+/// if there was no room in that time, 400 if it broke off or cannot be decoded.
 pub async fn read(app: &App, request: Request<Incoming>) -> Result<Received, Response<Body>> {
     let patience = Duration::from_millis(app.config.body_timeout_ms);
     let limit = app.config.max_body_bytes;
     let waits_for_leave = request.headers().contains_key(EXPECT);
+    let coding = match Coding::of_request(request.headers()) {
+        Ok(coding) => coding,
+        Err(answer) => {
+            forget(app, request);
+            return Err(answer);
+        }
+    };
     let mut body = request.into_body();
     let size = body.size_hint();
     if size.lower() > limit as u64 {
         return Err(too_large(body, limit, patience, waits_for_leave));
     }
-    let most = size.upper().map_or(limit, |upper| limit.min(upper as usize));
+    let most = match coding {
+        Coding::Identity => size.upper().map_or(limit, |upper| limit.min(upper as usize)),
+        // What it becomes is not known before its end.
+        _ => limit,
+    };
     let mut room = take_room(app, most, patience).await?;
     let pause = Duration::from_millis(app.config.body_idle_timeout_ms);
-    match timeout(patience, Limited::new(Patient::new(&mut body, pause), limit).collect()).await {
-        Ok(Ok(whole)) => {
-            let bytes = whole.to_bytes();
+    let whole = async {
+        let body = Patient::new(&mut body, pause);
+        match coding {
+            Coding::Identity => plain(body, limit).await,
+            _ => decoded(body, coding, limit).await,
+        }
+    };
+    match timeout(patience, whole).await {
+        Ok(Ok(bytes)) => {
             if let Some(room) = &mut room {
                 // What was taken for a body of unknown length and is not needed.
                 drop(room.split(room.num_permits().saturating_sub(units(bytes.len()))));
             }
             Ok(Received { bytes, _room: room })
         }
-        Err(_) => Err(too_slow()),
-        Ok(Err(error)) if matches!(error.downcast_ref(), Some(Lost::<hyper::Error>::TooSlow)) => Err(too_slow()),
-        Ok(Err(error)) if error.downcast_ref::<LengthLimitError>().is_some() => {
-            Err(too_large(body, limit, patience, waits_for_leave))
+        Err(_) | Ok(Err(Unread::TooSlow)) => Err(too_slow()),
+        Ok(Err(Unread::TooLarge)) => Err(too_large(body, limit, patience, waits_for_leave)),
+        Ok(Err(Unread::Broken)) => Err(detail(StatusCode::BAD_REQUEST, UNREADABLE)),
+        Ok(Err(Unread::Undecodable(text))) => Err(detail(StatusCode::BAD_REQUEST, &text)),
+    }
+}
+
+/// Why a body was not read to its end.
+enum Unread {
+    TooLarge,
+    TooSlow,
+    Broken,
+    Undecodable(String),
+}
+
+type Arriving<'a> = Patient<&'a mut Incoming>;
+
+async fn plain(body: Arriving<'_>, limit: usize) -> Result<Bytes, Unread> {
+    let whole = Limited::new(body, limit).collect().await;
+    whole.map(Collected::to_bytes).map_err(|error| match error.downcast_ref::<Lost<hyper::Error>>() {
+        Some(Lost::TooSlow) => Unread::TooSlow,
+        _ if error.is::<LengthLimitError>() => Unread::TooLarge,
+        _ => Unread::Broken,
+    })
+}
+
+/// All that a coded body says, read piece by piece: a bomb costs the limit, and no more.
+async fn decoded(body: Arriving<'_>, coding: Coding, limit: usize) -> Result<Bytes, Unread> {
+    let mut bytes = Vec::new();
+    match coding.decoder(reader(body)).take(limit as u64 + 1).read_to_end(&mut bytes).await {
+        Ok(read) if read > limit => Err(Unread::TooLarge),
+        Ok(_) => Ok(Bytes::from(bytes)),
+        Err(error) if is_lost(&error, |lost| matches!(lost, Lost::TooSlow)) => Err(Unread::TooSlow),
+        Err(error) if is_lost(&error, |_| true) => Err(Unread::Broken),
+        Err(error) => {
+            let name = coding.name().unwrap_or("a body");
+            Err(Unread::Undecodable(format!("The body could not be read as {name}: {error}")))
         }
-        Ok(Err(_)) => Err(detail(StatusCode::BAD_REQUEST, UNREADABLE)),
+    }
+}
+
+fn is_lost(error: &io::Error, how: impl FnOnce(&Lost<hyper::Error>) -> bool) -> bool {
+    error.get_ref().and_then(|inner| inner.downcast_ref()).is_some_and(how)
+}
+
+/// Whether an error of [`reader`] is not about what was sent.
+pub fn is_of_connection(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<hyper::Error>())
+}
+
+/// A body as a reader; its own errors stand within `io::Error`s.
+pub fn reader<B>(body: B) -> StreamReader<impl Stream<Item = io::Result<Bytes>> + Send + Unpin, Bytes>
+where
+    B: HttpBody<Data = Bytes, Error: Error + Send + Sync + 'static> + Send + Unpin,
+{
+    StreamReader::new(body.into_data_stream().map_err(io::Error::other))
+}
+
+/// Reads and forgets at most `bytes` of `reader`.
+pub async fn pass_over(reader: &mut (impl AsyncBufRead + Unpin), bytes: usize, patience: Duration) {
+    let all = async {
+        let mut left = bytes;
+        while let Ok(chunk) = reader.fill_buf().await.map(<[u8]>::len)
+            && chunk > 0
+            && chunk <= left
+        {
+            reader.consume(chunk);
+            left -= chunk;
+        }
+    };
+    // What is too slow or too much is left unread.
+    let _ = timeout(patience, all).await;
+}
+
+/// Reads and forgets the body of a request that was refused already, within bounds.
+pub fn forget(app: &App, request: Request<Incoming>) {
+    if !request.headers().contains_key(EXPECT) {
+        let patience = Duration::from_millis(app.config.body_timeout_ms);
+        drain(request.into_body(), app.config.max_body_bytes.saturating_mul(DRAINED_LIMITS), patience);
     }
 }
 

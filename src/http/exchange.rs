@@ -12,7 +12,6 @@ use std::{
     time::Instant,
 };
 
-use http_body_util::Full;
 use hyper::{
     Method, Request, Response, StatusCode, Version,
     body::{Body as _, Incoming},
@@ -81,7 +80,7 @@ pub async fn exchange(app: &App, caller: Caller, request: Request<Incoming>) -> 
     }
     if method == Method::HEAD {
         headers.insert(CONTENT_LENGTH, HeaderValue::from(body_bytes));
-        *answer.body_mut() = Full::default();
+        *answer.body_mut() = Body::default();
     }
     count.answered(status.as_u16());
     answer

@@ -165,13 +165,24 @@ pub fn text(raw: &RawValue) -> Result<Cow<'_, str>, Rule> {
 fn share(raw: &RawValue) -> Result<f32, Rule> {
     let number = match raw.get().as_bytes()[0] {
         b'"' => {
-            let text = string(raw).ok_or(Rule::NumberParsing)?;
-            text.trim().parse::<f64>().map_err(|_| Rule::NumberParsing)?
+            return share_in(&string(raw).ok_or(Rule::NumberParsing)?);
         }
         // Rust reads what JSON allows, and what no float can hold as infinite.
         b'-' | b'0'..=b'9' => raw.get().parse::<f64>().map_err(|_| Rule::NumberType)?,
         _ => return Err(Rule::NumberType),
     };
+    within(number)
+}
+
+/// A text with a number from 0 to 1.
+///
+/// # Errors
+/// The rule that it breaks.
+pub fn share_in(text: &str) -> Result<f32, Rule> {
+    within(text.trim().parse().map_err(|_| Rule::NumberParsing)?)
+}
+
+fn within(number: f64) -> Result<f32, Rule> {
     match number {
         n if !n.is_finite() => Err(Rule::Finite),
         n if n < 0.0 => Err(Rule::AtLeastZero),

@@ -39,7 +39,7 @@ impl<'a, const N: usize> Object<'a, N> {
     ///
     /// # Errors
     /// [`NotAnObject`].
-    pub fn read(text: &'a str, names: &[&'static str; N], spare: &'a mut Option<String>) -> Result<Self, NotAnObject> {
+    pub fn read(text: &'a str, names: &[&str; N], spare: &'a mut Option<String>) -> Result<Self, NotAnObject> {
         match Self::parse(text, names) {
             Err(NotAnObject::Malformed { offset, reason }) => match without_python_numbers(text) {
                 Some(rewritten) => Self::parse(spare.insert(rewritten), names)
@@ -50,7 +50,7 @@ impl<'a, const N: usize> Object<'a, N> {
         }
     }
 
-    fn parse(text: &'a str, names: &[&'static str; N]) -> Result<Self, NotAnObject> {
+    fn parse(text: &'a str, names: &[&str; N]) -> Result<Self, NotAnObject> {
         let malformed = |e: serde_json::Error| {
             let reason = e.to_string();
             let end = reason.rfind(" at line ").unwrap_or(reason.len());
@@ -121,7 +121,7 @@ fn without_python_numbers(text: &str) -> Option<String> {
 }
 
 /// Takes the named fields out of a map.
-struct Fields<'n, const N: usize>(&'n [&'static str; N]);
+struct Fields<'n, const N: usize>(&'n [&'n str; N]);
 
 impl<'de, const N: usize> DeserializeSeed<'de> for Fields<'_, N> {
     type Value = [Option<&'de RawValue>; N];
@@ -153,7 +153,7 @@ impl<'de, const N: usize> Visitor<'de> for Fields<'_, N> {
 }
 
 /// The index of a key among the names.
-struct Name<'n>(&'n [&'static str]);
+struct Name<'n>(&'n [&'n str]);
 
 impl<'de> DeserializeSeed<'de> for Name<'_> {
     type Value = Option<usize>;

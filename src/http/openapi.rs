@@ -12,7 +12,7 @@ use super::{
     answer::{ErrorDetail, ValidationErrors},
     batch, docs, ops,
     problem::{Problem, Step},
-    v1,
+    stream, v1,
 };
 
 /// The document as JSON.
@@ -31,7 +31,7 @@ pub static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| {
         license(name = "MIT", identifier = "MIT")
     ),
     paths(
-        v1::analyze, batch::analyze_batch, v1::health, v1::root, ops::live, ops::ready, ops::metrics, docs::openapi,
+        v1::analyze, batch::analyze_batch, stream::analyze_stream, v1::health, v1::root, ops::live, ops::ready, ops::metrics, docs::openapi,
         docs::swagger, docs::redoc
     ),
     tags(
@@ -87,6 +87,15 @@ pub enum Refusals {
         example = json!({ "detail": "The request body is too large. At most 4194304 bytes are allowed." })
     )]
     PayloadTooLarge(#[to_schema] ErrorDetail<'static>),
+    /// The content coding is not known; a stream may also have a content type that is not.
+    #[response(
+        status = 415,
+        headers(("accept-encoding" = String, description = "The codings that are known")),
+        example = json!({
+            "detail": "The content coding of the body is not supported. Send it as gzip, as zstd, or as it is."
+        })
+    )]
+    UnsupportedMediaType(#[to_schema] ErrorDetail<'static>),
     /// Fields are missing or wrong; every problem is listed.
     #[response(status = 422, example = json!({ "detail": [
         { "type": "missing", "loc": ["body", "log_message"], "msg": "Field required", "input": {} },

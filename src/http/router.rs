@@ -9,7 +9,7 @@ use hyper::{
 use super::{
     answer::{Body, detail, empty},
     app::App,
-    batch, docs, ops, v1,
+    batch, docs, ops, stream, v1,
 };
 
 /// What answers.
@@ -17,6 +17,7 @@ use super::{
 enum Endpoint {
     Analyze,
     AnalyzeBatch,
+    AnalyzeStream,
     Health,
     Root,
     Live,
@@ -51,6 +52,7 @@ pub enum Place {
 const ROUTES: &[Route] = &[
     Route { pattern: "/api/v1/analyze", endpoint: Endpoint::Analyze },
     Route { pattern: "/api/v1/analyze/batch", endpoint: Endpoint::AnalyzeBatch },
+    Route { pattern: "/api/v1/analyze/stream", endpoint: Endpoint::AnalyzeStream },
     Route { pattern: "/api/v1/health", endpoint: Endpoint::Health },
     Route { pattern: "/api/v1/", endpoint: Endpoint::Root },
     Route { pattern: "/livez", endpoint: Endpoint::Live },
@@ -107,7 +109,7 @@ impl Route {
     }
 
     fn takes_post(&self) -> bool {
-        matches!(self.endpoint, Endpoint::Analyze | Endpoint::AnalyzeBatch)
+        matches!(self.endpoint, Endpoint::Analyze | Endpoint::AnalyzeBatch | Endpoint::AnalyzeStream)
     }
 
     /// The methods that are allowed, as the `Allow` header lists them.
@@ -153,6 +155,7 @@ async fn endpoint(app: &App, route: &Route, request: Request<Incoming>) -> Respo
     match route.endpoint {
         Endpoint::Analyze => v1::analyze(app, request).await,
         Endpoint::AnalyzeBatch => batch::analyze_batch(app, request).await,
+        Endpoint::AnalyzeStream => stream::analyze_stream(app, request).await,
         Endpoint::Health => v1::health(app),
         Endpoint::Root => v1::root(),
         Endpoint::Live => ops::live(),

@@ -56,6 +56,7 @@ fn the_document_is_openapi_31_whole_and_of_every_route() {
         "get /redoc",
         "post /api/v1/analyze",
         "post /api/v1/analyze/batch",
+        "post /api/v1/analyze/stream",
     ];
     assert_eq!(operations, expected.map(str::to_owned).into());
     for operation in &operations {
@@ -82,7 +83,11 @@ fn every_documented_status_has_an_example_and_examples_of_requests_are_answered(
     for path in ["/api/v1/analyze", "/api/v1/analyze/batch"] {
         let operation = &document["paths"][path]["post"];
         let statuses: Vec<&str> = operation["responses"].as_object().unwrap().keys().map(String::as_str).collect();
-        assert_eq!(statuses, ["200", "400", "401", "405", "408", "413", "422", "429", "500", "503", "504"], "{path}");
+        assert_eq!(
+            statuses,
+            ["200", "400", "401", "405", "408", "413", "415", "422", "429", "500", "503", "504"],
+            "{path}"
+        );
         for (status, response) in operation["responses"].as_object().unwrap() {
             let content = &response["content"]["application/json"];
             let example =

@@ -20,6 +20,8 @@ mod http_docs;
 mod http_errors;
 mod http_limits;
 mod http_ops;
+mod http_shippers;
+mod http_stream;
 mod http_tls;
 mod http_v1;
 mod hub;
