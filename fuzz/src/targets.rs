@@ -55,6 +55,25 @@ pub fn body(data: &[u8]) {
     assert!(if answer.status == 200 { parts.threshold.is_some() } else { parts.detail.is_some() }, "{answer:?}");
 }
 
+/// Bodies of the stream route, as lines of JSON or text, coded or not. The first byte chooses.
+const STREAMS: [&[(&str, &str)]; 5] = [
+    &[("content-type", "application/x-ndjson")],
+    &[("content-type", "text/plain")],
+    &[("content-type", "application/x-ndjson"), ("content-encoding", "gzip")],
+    &[("content-type", "application/x-ndjson"), ("content-encoding", "zstd")],
+    &[("content-type", "application/json"), ("content-encoding", "identity")],
+];
+
+/// Lines of a stream. Each body gets one summary: of all its lines, or one that says why they could not be read.
+pub fn lines(data: &[u8]) {
+    let Some((choice, body)) = data.split_first() else { return };
+    let headers = STREAMS[usize::from(*choice) % STREAMS.len()];
+    let answer = ask("/api/v1/analyze/stream?respond=summary", headers, body);
+    assert!(matches!(answer.status, 200 | 400), "{headers:?}: {answer:?}");
+    let parts: serde_json::Value = answer.json();
+    assert!(parts["lines"].is_u64() || parts["detail"].is_string(), "{answer:?}");
+}
+
 /// Sends a request on a connection that is kept while the server keeps it.
 fn ask(path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
     CONNECTION.with_borrow_mut(|kept| {

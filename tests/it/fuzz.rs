@@ -54,6 +54,11 @@ fn bodies() {
 }
 
 #[test]
+fn lines() {
+    run("lines", targets::lines);
+}
+
+#[test]
 fn heads() {
     run("head", targets::head);
 }
