@@ -60,7 +60,10 @@ class Run:
         self.checkpoint = self.work / "checkpoint"
         self.stock, self.compiled, self.cache = self.work / "stock", self.work / "compiled", self.work / "cache"
         # Random weights give verdicts near the threshold, on which precisions need not agree: the gate is not what is measured.
-        os.environ.update(ODDLOG_MODEL__CACHE=str(self.cache), ODDLOG_MODEL__LEAST_AGREEMENT="0")
+        # 64 clients of a slow model wait for seconds, which admission would not let them.
+        os.environ.update(
+            ODDLOG_MODEL__CACHE=str(self.cache), ODDLOG_MODEL__LEAST_AGREEMENT="0", ODDLOG_BATCHING__MAX_QUEUE_WAIT_MS="60000"
+        )
 
     def cached(self, precision):
         """The form in which `serve` keeps the compiled weights."""

@@ -49,6 +49,8 @@ pub struct BatchRequest<'a> {
     /// Score from which a log is an anomaly, 0 to 1; `null` or absent takes the configured one.
     #[schema(minimum = 0, maximum = 1)]
     threshold: Option<f32>,
+    /// Where the logs come from, for the threshold that `scoring.thresholds` has for it.
+    source: Option<String>,
     /// Candidate labels instead of the configured ones.
     #[schema(value_type = Option<Vec<Label>>, min_items = 1, max_items = 32)]
     labels: Option<Vec<String>>,
@@ -68,7 +70,8 @@ impl<'a> BatchRequest<'a> {
         config: &Server,
         spare: &'a mut Option<String>,
     ) -> Result<Self, Vec<Problem<'a>>> {
-        const NAMES: [&str; 6] = ["logs", "threshold", "labels", "anomaly_label", "hypothesis_template", "multi_label"];
+        const NAMES: [&str; 7] =
+            ["logs", "threshold", "labels", "anomaly_label", "hypothesis_template", "multi_label", "source"];
         let mut fields = Fields::read(text, plain, NAMES, spare).map_err(|p| vec![p])?;
         let logs = fields.list(0, config.max_batch_logs);
         let threshold = fields.optional_share(1);
@@ -76,9 +79,10 @@ impl<'a> BatchRequest<'a> {
         let anomaly_label = fields.optional_text(3);
         let hypothesis_template = fields.optional_text(4);
         let multi_label = fields.optional_flag(5);
+        let source = fields.text_if_any(6);
         fields.finish()?;
         let logs = logs.expect("it is there, or it is a problem");
-        Ok(Self { logs, threshold, labels, anomaly_label, hypothesis_template, multi_label })
+        Ok(Self { logs, threshold, source, labels, anomaly_label, hypothesis_template, multi_label })
     }
 }
 
@@ -218,7 +222,7 @@ pub async fn analyze_batch(app: &App, request: Request<Incoming>) -> Response<Bo
         Ok(request) => request,
         Err(problems) => return unprocessable(&problems),
     };
-    let BatchRequest { logs, threshold, labels, anomaly_label, hypothesis_template, multi_label } = request;
+    let BatchRequest { logs, threshold, source, labels, anomaly_label, hypothesis_template, multi_label } = request;
     let task = match app.handle.task(labels, anomaly_label, hypothesis_template, multi_label) {
         Ok(task) => task,
         Err(error) => return refused(&error),
@@ -228,7 +232,7 @@ pub async fn analyze_batch(app: &App, request: Request<Incoming>) -> Response<Bo
     }
     let outcomes = score(&app.verdicts, &task, &logs, deadline).await;
     let scoring = app.handle.scoring();
-    let threshold = threshold.unwrap_or(scoring.threshold);
+    let threshold = threshold.unwrap_or_else(|| scoring.threshold_of(source.as_deref()));
     let results = outcomes.iter().zip(&logs).map(|(outcome, log)| match outcome {
         Err(error) => BatchResult::Refusal(BatchRefusal { error: error.clone() }),
         Ok(Answer { classified, .. }) => {

@@ -90,6 +90,12 @@ impl<'a, const N: usize> Fields<'a, N> {
         text(raw).map(Cow::into_owned).map_err(|rule| self.note(index, rule)).ok()
     }
 
+    /// A field that counts if it is a string, and is ignored otherwise: clients may have sent one of that name before it
+    /// meant anything.
+    pub fn text_if_any(&mut self, index: usize) -> Option<String> {
+        text(self.optional(index)?).map(Cow::into_owned).ok()
+    }
+
     /// A field that may be a number from 0 to 1, or a string with one.
     pub fn optional_share(&mut self, index: usize) -> Option<f32> {
         let raw = self.optional(index)?;

@@ -41,6 +41,8 @@ pub struct AnalyzeRequest<'a> {
     /// Score from which the log is an anomaly, 0 to 1; `null` or absent takes the configured one.
     #[schema(minimum = 0, maximum = 1)]
     threshold: Option<f32>,
+    /// Where the log comes from, for the threshold that `scoring.thresholds` has for it.
+    source: Option<String>,
 }
 
 impl<'a> AnalyzeRequest<'a> {
@@ -49,11 +51,13 @@ impl<'a> AnalyzeRequest<'a> {
     /// # Errors
     /// Every problem, in the order of the fields.
     fn read(text: &'a str, plain: bool, spare: &'a mut Option<String>) -> Result<Self, Vec<Problem<'a>>> {
-        let mut fields = Fields::read(text, plain, ["log_message", "threshold"], spare).map_err(|p| vec![p])?;
+        let mut fields =
+            Fields::read(text, plain, ["log_message", "threshold", "source"], spare).map_err(|p| vec![p])?;
         let log_message = fields.text(0);
         let threshold = fields.optional_share(1);
+        let source = fields.text_if_any(2);
         fields.finish()?;
-        Ok(Self { log_message: log_message.expect("it is there, or it is a problem"), threshold })
+        Ok(Self { log_message: log_message.expect("it is there, or it is a problem"), threshold, source })
     }
 }
 
@@ -117,12 +121,12 @@ pub async fn analyze(app: &App, request: Request<Incoming>) -> Response<Body> {
         Err(answer) => return answer,
     };
     let mut spare = None;
-    let AnalyzeRequest { log_message, threshold } = match AnalyzeRequest::read(text, plain, &mut spare) {
+    let AnalyzeRequest { log_message, threshold, source } = match AnalyzeRequest::read(text, plain, &mut spare) {
         Ok(request) => request,
         Err(problems) => return unprocessable(&problems),
     };
     let scoring = app.handle.scoring();
-    let threshold = threshold.unwrap_or(scoring.threshold);
+    let threshold = threshold.unwrap_or_else(|| scoring.threshold_of(source.as_deref()));
     let task = app.handle.default_task();
     let answer = app.verdicts.classify_by(&log_message, task, Class::Interactive, deadline).await;
     let Answer { classified, outcome } = match answer {
@@ -230,9 +234,12 @@ mod tests {
     #[test]
     fn a_message_without_escapes_is_not_copied() {
         let mut spare = None;
-        let text = r#"{"log_message": "disk full", "threshold": "0.7"}"#;
+        let text = r#"{"log_message": "disk full", "threshold": "0.7", "source": "web"}"#;
         let request = AnalyzeRequest::read(text, false, &mut spare).unwrap();
-        assert_eq!(request, AnalyzeRequest { log_message: "disk full".into(), threshold: Some(0.7) });
+        assert_eq!(
+            request,
+            AnalyzeRequest { log_message: "disk full".into(), threshold: Some(0.7), source: Some("web".into()) }
+        );
         assert!(matches!(request.log_message, Cow::Borrowed(_)));
     }
 }

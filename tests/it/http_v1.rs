@@ -23,6 +23,29 @@ fn analyze(server: &Running, body: Value) -> Value {
 }
 
 #[test]
+fn a_source_has_its_own_threshold() {
+    let server = Setup::default()
+        .with(|config| {
+            config.scoring.threshold = 0.25;
+            config.scoring.thresholds.insert("web".into(), 0.75);
+        })
+        .serve();
+    for (more, expected) in [
+        ("", 0.25),
+        (r#", "source": "web""#, 0.75),
+        (r#", "source": "db""#, 0.25),
+        (r#", "source": 3"#, 0.25),
+        (r#", "source": "web", "threshold": 0.5"#, 0.5),
+    ] {
+        let one = server.post("/api/v1/analyze", format!(r#"{{"log_message": "disk full"{more}}}"#)).json();
+        let many = server.post("/api/v1/analyze/batch", format!(r#"{{"logs": ["disk full"]{more}}}"#)).json();
+        assert_eq!((&one["threshold"], &many["threshold"]), (&json!(expected), &json!(expected)), "{more}");
+    }
+    let text = server.call("POST", "/api/v1/analyze/stream?respond=summary&source=web", &[], b"\"disk full\"\n");
+    assert_eq!(text.json()["threshold"], 0.75);
+}
+
+#[test]
 fn an_analysis_has_exactly_five_keys_in_order() {
     let server = Setup::default().serve();
     let answer = server.post(ANALYZE, r#"{"log_message": "disk \"full\" \u00e4", "threshold": 0.7, "more": [1]}"#);

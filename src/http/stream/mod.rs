@@ -127,7 +127,7 @@ impl Ready {
 
         let job = Job {
             coding,
-            threshold: query.threshold.unwrap_or(app.handle.scoring().threshold),
+            threshold: query.threshold.unwrap_or_else(|| app.handle.scoring().threshold_of(query.source.as_deref())),
             respond: query.respond,
             format: query.format(plain),
             task,

@@ -23,6 +23,8 @@ pub struct Query {
     /// Score from which a log is an anomaly, 0 to 1; absent takes the configured one.
     #[param(minimum = 0, maximum = 1)]
     pub threshold: Option<f32>,
+    /// Where the logs come from, for the threshold that `scoring.thresholds` has for it.
+    pub source: Option<String>,
     /// A candidate label instead of the configured ones; once for each label.
     pub labels: Option<Vec<String>>,
     /// Which label counts as the anomaly: by default the configured one, or the first if it is not among `labels`.
@@ -77,6 +79,7 @@ impl Query {
         };
         Some(match name {
             "threshold" => ("threshold", share_in(value).map(|value| self.threshold = Some(value))),
+            "source" => ("source", said(value).map(|source| self.source = Some(source))),
             "labels" => ("labels", said(value).map(|label| self.add_label(label))),
             "anomaly_label" => ("anomaly_label", said(value).map(|label| self.anomaly_label = Some(label))),
             "hypothesis_template" => {
@@ -130,10 +133,11 @@ mod tests {
     #[test]
     fn parameters() {
         assert_eq!(Query::read("").unwrap(), Query::default());
-        let text = "threshold=.7&labels=a%20b&labels=c,d&anomaly_label=c,d&hypothesis_template=It+is+%7B%7D.\
+        let text = "threshold=.7&source=web&labels=a%20b&labels=c,d&anomaly_label=c,d&hypothesis_template=It+is+%7B%7D.\
                     &multi_label=true&field=event&respond=all&respond=summary&other=1";
         let expected = Query {
             threshold: Some(0.7),
+            source: Some("web".into()),
             labels: Some(vec!["a b".into(), "c,d".into()]),
             anomaly_label: Some("c,d".into()),
             hypothesis_template: Some("It is {}.".into()),
