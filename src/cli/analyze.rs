@@ -58,7 +58,7 @@ pub struct AnalyzeArgs {
     json: bool,
 }
 
-fn parse_threshold(text: &str) -> Result<f32, String> {
+pub fn parse_threshold(text: &str) -> Result<f32, String> {
     match text.parse::<f32>() {
         Ok(t) if (0.0..=1.0).contains(&t) => Ok(t),
         _ => Err("it must be a number from 0 to 1".into()),

@@ -5,6 +5,7 @@ mod compile;
 mod download;
 mod fetch;
 mod load;
+mod scan;
 mod serve;
 mod tune;
 mod verify;
@@ -27,6 +28,7 @@ enum Command {
     Analyze(analyze::AnalyzeArgs),
     Compile(compile::CompileArgs),
     Fetch(fetch::FetchArgs),
+    Scan(scan::ScanArgs),
     Serve(serve::ServeArgs),
     Tune(tune::TuneArgs),
     Verify(verify::VerifyArgs),
@@ -48,6 +50,7 @@ pub fn main() -> ExitCode {
         Command::Analyze(args) => analyze::run(args),
         Command::Compile(args) => compile::run(args),
         Command::Fetch(args) => fetch::run(args),
+        Command::Scan(args) => scan::run(args),
         Command::Serve(args) => serve::run(args),
         Command::Tune(args) => tune::run(args),
         Command::Verify(args) => verify::run(args),

@@ -20,6 +20,7 @@ mod load;
 mod parity;
 mod quality;
 mod readme;
+mod scan;
 mod support;
 mod tidy;
 mod tune;
