@@ -10,7 +10,7 @@ export ORT_DISABLE_TELEMETRY = 1
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help serve build test lint fmt bench sweep oha loadtest onnxruntime clean
+.PHONY: help serve build test openapi-test lint fmt bench sweep oha loadtest overload onnxruntime clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,10 @@ build: onnxruntime ## build target/release/oddlog
 
 test: onnxruntime lint ## every check and test
 	$(CARGO) test --release --locked
+	@$(MAKE) --no-print-directory openapi-test
+
+openapi-test: build ## hold the server to its own OpenAPI document (schemathesis, into .venv/)
+	$(PYTHON) scripts/check_openapi.py target/release/oddlog $(CURDIR)/.venv
 
 lint: ## formatting and lints
 	$(CARGO) fmt --check
@@ -33,7 +37,7 @@ fmt: ## format the code
 	$(CARGO) fmt
 
 bench: onnxruntime ## micro-benchmarks: queue, tokenizer, engine, model
-	$(CARGO) bench --locked
+	$(CARGO) bench --locked --bench core --bench kernel
 
 sweep: build oha ## base-size DeBERTa beside what users run today, LINES=FILE (needs torch, transformers, onnx, onnxruntime)
 	$(PYTHON) benches/run_sweep.py --lines $(LINES) $(ARGS)
@@ -48,6 +52,9 @@ loadtest/bodies.ndjson:
 
 loadtest: oha loadtest/bodies.ndjson ## sweep the concurrency against a running server, into loadtest/runs/
 	$(PYTHON) loadtest/sweep.py $(ARGS)
+
+overload: build oha ## what happens beyond capacity, into loadtest/runs/ (about 3 minutes)
+	$(PYTHON) loadtest/overload.py $(ARGS)
 
 onnxruntime: ## fetch ONNX Runtime's pinned library into .ort/, once
 ifeq ($(ORT_DYLIB_PATH),$(ORT_DIR)/libonnxruntime.so)

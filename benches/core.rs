@@ -10,15 +10,16 @@ use std::{
 use divan::{Bencher, black_box, counter::ItemsCount};
 use futures_util::{StreamExt, stream};
 use oddlog::{
-    batching::{Entry, Limits, Queue},
-    config::{Batching, Scoring},
+    batching::{Class, Entry, Limits, Queue},
+    config::{Batching, Cache, Devices, Scoring},
     device::{
         Device, FakeDevice,
         onnx::{CpuOptions, OnnxDevice, Runtime},
     },
-    engine::{Class, Engine},
+    engine::{Engine, Fleet},
     metrics::Metrics,
     model::{InputTensors, Model},
+    verdicts::Verdicts,
 };
 
 fn main() {
@@ -58,13 +59,21 @@ fn lines() -> Vec<String> {
 
 #[divan::bench]
 fn queue_push_and_take(bencher: Bencher) {
-    let limits = Limits { max_tokens: 1024, max_rows: 64, max_padding: 0.25, max_delay: Duration::ZERO };
+    let limits = Limits {
+        max_tokens: 1024,
+        max_bulk_tokens: 1024,
+        max_rows: 64,
+        max_padding: 0.25,
+        bulk_share: 0.2,
+        max_delay: Duration::ZERO,
+    };
     let now = Instant::now();
     bencher.counter(ItemsCount::new(1000usize)).with_inputs(Queue::default).bench_values(|mut queue| {
         for i in 0..1000usize {
             let padded_len = 16 * (1 + i * 31 % 8);
             queue.push(Entry {
                 item: i,
+                class: Class::Interactive,
                 rows: 2,
                 padded_len,
                 enqueued_at: now,
@@ -89,9 +98,10 @@ fn tokenize_a_log(bencher: Bencher) {
 #[divan::bench(sample_count = 10, sample_size = 1)]
 fn engine_with_a_fake_device(bencher: Bencher) {
     let (model, lines) = (model(), lines());
-    let device: Vec<Box<dyn Device>> = vec![Box::new(FakeDevice::new("fake:0", model.spec.classes))];
+    let makers = vec![FakeDevice::new("fake:0", model.spec.classes).maker()];
+    let fleet = Fleet { makers, rules: Devices::default() };
     let metrics = Metrics::new().expect("fixed buckets");
-    let engine = Engine::start(&model, device, &Scoring::default(), &Batching::default(), metrics).expect("it starts");
+    let engine = Engine::start(&model, fleet, &Scoring::default(), &Batching::default(), metrics).expect("it starts");
     let handle = engine.handle();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     bencher.counter(ItemsCount::new(lines.len())).bench_local(|| {
@@ -101,6 +111,24 @@ fn engine_with_a_fake_device(bencher: Bencher) {
             all.buffered(256).for_each(|answer| async { drop(black_box(answer.expect("it answers"))) }).await;
         });
     });
+}
+
+#[divan::bench]
+fn remembered_log(bencher: Bencher) {
+    let (model, lines) = (model(), lines());
+    let makers = vec![FakeDevice::new("fake:0", model.spec.classes).maker()];
+    let fleet = Fleet { makers, rules: Devices::default() };
+    let metrics = Metrics::new().expect("fixed buckets");
+    let engine = Engine::start(&model, fleet, &Scoring::default(), &Batching::default(), metrics).expect("it starts");
+    let verdicts = Verdicts::new(engine.handle(), &Cache::default());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let ask = |line: &String| {
+        let task = verdicts.handle().default_task();
+        runtime.block_on(verdicts.classify(line, task, Class::Interactive)).expect("it answers")
+    };
+    lines.iter().for_each(|line| drop(ask(line)));
+    let mut next = lines.iter().cycle();
+    bencher.counter(ItemsCount::new(1usize)).bench_local(|| next.next().map(&ask));
 }
 
 /// The model alone: `logs` logs of `tokens` tokens, 2 rows each, one thread.

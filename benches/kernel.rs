@@ -1,10 +1,13 @@
-//! The int8 kernel over the shapes of the models, one thread. Items are multiply-adds counted as two operations, so that
-//! a rate of 700 Gitem/s means 700 GOPS.
+//! The int8 kernel over the shapes of the models, and attention, one thread. Items are multiply-adds counted as two operations,
+//! so that a rate of 700 Gitem/s means 700 GOPS.
 //!
 //! Weights are as in a model: each run takes the next of several copies, more than the second-level cache holds.
 
 use divan::{Bencher, counter::ItemsCount};
-use oddlog::kernel::{Activation, Linear, Parameters, Path, QuantisedWeight, pack_weight, quantise_weight};
+use oddlog::kernel::{
+    Activation, Attention, Columns, Linear, Parameters, Path, Positions, QuantisedWeight, Sequences, pack_weight,
+    quantise_weight,
+};
 
 fn main() {
     divan::main();
@@ -57,4 +60,31 @@ shapes! {
 #[divan::bench(args = Path::available())]
 fn path(bencher: Bencher, path: Path) {
     bench(bencher, 64, 1, path);
+}
+
+/// Attention of DeBERTa-v3-base: 12 heads of 64, 512 columns. Four products of tokens x tokens x head size.
+#[divan::bench(args = [(8, 48), (8, 50), (16, 16), (6, 64), (3, 128), (1, 512)])]
+fn attention(bencher: Bencher, (sequences, length): (usize, usize)) {
+    const HEADS: usize = 12;
+    const SIZE: usize = 64;
+    const SPAN: i64 = 256;
+    const HIDDEN: usize = HEADS * SIZE;
+    let numbers = |len: usize| (0..len).map(|i| ((i * 104_729 % 3001) as f32 - 1500.0) / 5000.0).collect::<Vec<_>>();
+    let tables: Vec<_> = (0..8).map(|_| numbers(HIDDEN * 2 * SPAN as usize)).collect();
+    let columns: Vec<i64> = (-511..=512i64).map(|d| d.clamp(-SPAN, SPAN - 1) + SPAN).collect();
+    let (qkv, lengths) = (numbers(sequences * length * 3 * HIDDEN), vec![length; sequences]);
+    let part = |i: usize| Columns { values: &qkv, width: 3 * HIDDEN, first: i * HIDDEN };
+    let input = Sequences { q: part(0), k: part(1), v: part(2), lengths: &lengths };
+    let mut y = vec![0.0; sequences * length * HIDDEN];
+    let mut layer = 0;
+    bencher.counter(ItemsCount::new(2 * 4 * sequences * length * length * HIDDEN)).bench_local(|| {
+        layer = (layer + 2) % tables.len();
+        let positions = Positions { keys: &tables[layer], queries: &tables[layer + 1], columns: &columns };
+        let attention = Attention::new(HEADS, SIZE, positions).expect("the tables fit");
+        let inline = |tasks: usize, task: &(dyn Fn(usize) + Sync)| {
+            (0..tasks).for_each(task);
+            Ok::<(), std::convert::Infallible>(())
+        };
+        let Ok(()) = attention.run_parallel(Path::best(), &input, &mut y, inline);
+    });
 }

@@ -45,12 +45,14 @@ def bench_binary(name):
 
 
 class Server:
-    def __init__(self, model, *flags):
-        self.flags = ["--model", model, *flags]
+    """A server of its own. Without `cache="exact"` it remembers nothing: what is measured is the model."""
+
+    def __init__(self, model, *flags, cache="off"):
+        self.flags, self.cache = ["--model", model, *flags], cache
 
     def __enter__(self):
         command = [ODDLOG, "serve", "--listen", "127.0.0.1:0", *self.flags]
-        env = dict(os.environ, ODDLOG_LOG__FORMAT="json")
+        env = dict(os.environ, ODDLOG_LOG__FORMAT="json", ODDLOG_CACHE__MODE=self.cache)
         self.process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, env=env, text=True)
         for line in self.process.stderr:
             if address := json.loads(line)["fields"].get("address"):

@@ -3,16 +3,25 @@
 
 Usage: sweep.py [--url http://127.0.0.1:8000] [--bodies FILE] [--concurrency 1,2,4,...] [--seconds 10] [--out FOLDER]
 
-Writes oha's raw JSON for every step and a table, summary.md. Bodies: one JSON object a line, see bodies.py; different
-ones, so that no cache anywhere flatters the figures.
+Writes oha's raw JSON for every step and a table, summary.md. Bodies: one JSON object a line, see bodies.py. They come again
+and again: a server whose figures are to be the model's must be started with ODDLOG_CACHE__MODE=off, or it is refused.
 """
 import argparse
 import json
 import os
 import subprocess
+import sys
 import time
+import urllib.request
 
 from bars import OHA, ROOT, machine, summary
+
+
+def remembers(url):
+    """Whether the server has its cache on."""
+    body = json.dumps({"log_message": "a line to see whether this server remembers"}).encode()
+    with urllib.request.urlopen(f"{url}/api/v1/analyze", body) as answer:
+        return answer.headers["x-oddlog-cache"] is not None
 
 
 def main():
@@ -22,8 +31,11 @@ def main():
     parser.add_argument("--concurrency", default="1,2,4,8,16,32,64,128,256")
     parser.add_argument("--seconds", type=int, default=10)
     parser.add_argument("--out", default=os.path.join(ROOT, "loadtest/runs", time.strftime("%Y-%m-%d-%H%M") + "-sweep"))
+    parser.add_argument("--cached", action="store_true", help="measure a server with its cache on")
     args = parser.parse_args()
     os.makedirs(args.out, exist_ok=True)
+    if not args.cached and remembers(args.url):
+        sys.exit(f"{args.url} answers from its cache; start it with ODDLOG_CACHE__MODE=off, or give --cached to measure that")
     rows = []
     for concurrency in map(int, args.concurrency.split(",")):
         command = [OHA, "--no-tui", "--output-format", "json", "-z", f"{args.seconds}s", "-c", str(concurrency)]

@@ -51,14 +51,20 @@ pub enum RequestError {
         /// When a retry has a fair chance.
         retry_after: Duration,
     },
+    /// What waits before it would take longer than it may wait.
+    #[error("The server cannot answer in time. Retry after {} s, or allow more time.", retry_after.as_secs())]
+    TooLate {
+        /// When a retry has a fair chance.
+        retry_after: Duration,
+    },
     /// The server is shutting down.
     #[error("The server is shutting down. Send the request to another instance.")]
     Draining,
     /// No device can answer.
     #[error("Model not loaded. Please load the model first.")]
     Unavailable,
-    /// The deadline passed before a device took the request.
-    #[error("The deadline passed while the request was queued. Send fewer requests at once or allow more time.")]
+    /// The deadline passed before the answer was there.
+    #[error("The deadline passed before the answer was there. Send fewer requests at once or allow more time.")]
     DeadlineExceeded,
     /// The model failed on this log.
     #[error("The model could not score this log message.")]

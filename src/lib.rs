@@ -3,8 +3,9 @@
 //! Rooms, from the street to the cellar; a room may only use those below it:
 //!
 //! ```text
-//! 8  cli       commands, each thin
-//! 7  http      the only place that knows HTTP, JSON and routes
+//! 9  cli       commands, each thin
+//! 8  http      the only place that knows HTTP, JSON and routes
+//! 7  verdicts  scores from memory instead of the engine; twins that come at once are scored once
 //! 7  tuning    which settings serve most on this machine, by measuring
 //! 7  scan      log files to records with scores, in order
 //! 6  engine    the only place that starts device threads: admission, workers, shutdown
@@ -13,7 +14,7 @@
 //! 4  batching | device   blind to each other
 //! 3  classify  logs x hypotheses -> pairs; logits -> scores -> verdict (pure)
 //! 2  model     files, hub, tokenizer, tensors, graph (DeBERTa weights -> ONNX)
-//! 1  kernel | config, error, memory, metrics | records (files to records), templates (messages to templates)
+//! 1  kernel | eval | config, error, memory, metrics | records (files to records), templates (messages to templates)
 //! ```
 //!
 //! Invariants stated as absences (`tests/it/tidy.rs` holds the ones that a text search can see):
@@ -21,7 +22,7 @@
 //! - no `ort` outside `device::onnx` and `device::custom_op`;
 //! - no `unsafe` outside `kernel` (and what `main`, `memory` and the memory map of `model::graph` need);
 //! - no thread or task started outside `engine` and `http` (and the reader of `scan`, whose reads may block, its calls to
-//!   a server, and the signal wait of `cli::serve`);
+//!   a server, and the signal wait of `cli::signals`);
 //! - no clock read in the pure queue, no lock held while a model runs, no unbounded channel anywhere.
 
 pub mod batching;
@@ -32,6 +33,7 @@ pub mod config;
 pub mod device;
 pub mod engine;
 pub mod error;
+pub mod eval;
 pub mod fidelity;
 pub mod http;
 pub mod kernel;
@@ -42,3 +44,4 @@ pub mod records;
 pub mod scan;
 pub mod templates;
 pub mod tuning;
+pub mod verdicts;

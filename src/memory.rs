@@ -19,6 +19,12 @@ pub fn settle() {
     };
 }
 
+/// Bytes that a block of `bytes` takes in mimalloc.
+pub fn allocated(bytes: usize) -> usize {
+    // SAFETY: a computation without any state.
+    unsafe { libmimalloc_sys::mi_good_size(bytes) }
+}
+
 /// Gives back what is free now, after work that needed much more than what stays: reading a vocabulary takes several
 /// times its size, and mimalloc, which Rust allocates from, would keep that for later.
 pub fn give_back() {

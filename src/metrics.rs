@@ -34,6 +34,20 @@ pub enum Stage {
     Total,
 }
 
+/// What the memory of verdicts counts.
+pub struct CacheMetrics {
+    /// Logs answered from memory.
+    pub hits: Counter,
+    /// Logs answered with what a twin in flight got.
+    pub joined: Counter,
+    /// Logs that went to the engine.
+    pub misses: Counter,
+    /// Remembered logs.
+    pub entries: Gauge,
+    /// Bytes that they take.
+    pub bytes: Gauge,
+}
+
 /// All handles. Clone the `Arc`, not the handles.
 pub struct Metrics {
     recorder: PrometheusRecorder,
@@ -51,12 +65,30 @@ pub struct Metrics {
     pub batch_tokens: Histogram,
     /// Padding share of each batch, 0 to 1.
     pub batch_padding: Histogram,
-    /// Jobs whose client was gone before the answer.
+    /// Logs whose client was gone before the answer.
     pub dropped_by_client: Counter,
-    /// Jobs whose deadline passed in the queue.
+    /// Logs whose deadline passed before they were answered.
     pub expired: Counter,
     /// Logs cut to the model's length.
     pub truncated: Counter,
+}
+
+/// What one device records.
+pub struct DeviceMetrics {
+    /// Time of each run; the rate of its sum is the device's utilisation.
+    pub run_time: Histogram,
+    /// 1 while it can answer.
+    pub up: Gauge,
+    /// Padded tokens that it takes at once at present.
+    pub token_budget: Gauge,
+    /// Times that it was out of memory.
+    pub budget_shrinks: Counter,
+    /// Batches that failed and were halved.
+    pub halved: Counter,
+    /// Runs that took too long and were told to end.
+    pub terminated: Counter,
+    /// Threads that did not even then come back.
+    pub abandoned: Counter,
 }
 
 impl Metrics {
@@ -153,12 +185,78 @@ impl Metrics {
         });
     }
 
-    /// The run-time histogram of one device; the rate of its sum is the device's utilisation.
-    pub fn device_run(&self, device: &str) -> Histogram {
-        metrics::with_local_recorder(
-            &self.recorder,
-            || histogram!("oddlog_device_run_duration_seconds", "device" => device.to_owned()),
-        )
+    /// What a memory of verdicts counts.
+    pub fn cache(&self) -> CacheMetrics {
+        let outcome = |name: &'static str| counter!("oddlog_cache_logs_total", "outcome" => name);
+        metrics::with_local_recorder(&self.recorder, || CacheMetrics {
+            hits: outcome("hit"),
+            joined: outcome("joined"),
+            misses: outcome("miss"),
+            entries: gauge!("oddlog_cache_entries"),
+            bytes: gauge!("oddlog_cache_bytes"),
+        })
+    }
+
+    /// Counts a connection that was accepted.
+    pub fn connection_opened(&self) {
+        metrics::with_local_recorder(&self.recorder, || gauge!("oddlog_connections").increment(1.0));
+    }
+
+    /// Counts the end of a connection that was counted as opened.
+    pub fn connection_closed(&self, reason: &'static str) {
+        metrics::with_local_recorder(&self.recorder, || gauge!("oddlog_connections").decrement(1.0));
+        self.connection_refused(reason);
+    }
+
+    /// Counts a connection that was closed at once.
+    pub fn connection_refused(&self, reason: &'static str) {
+        metrics::with_local_recorder(&self.recorder, || {
+            counter!("oddlog_connections_closed_total", "reason" => reason).increment(1);
+        });
+    }
+
+    /// Counts a connection that could not be accepted.
+    pub fn accept_failed(&self) {
+        metrics::with_local_recorder(&self.recorder, || counter!("oddlog_accept_errors_total").increment(1));
+    }
+
+    /// Counts a request that was refused for who sent it, or for its form, before anything of it was looked at.
+    pub fn turned_away(&self, reason: &'static str) {
+        metrics::with_local_recorder(&self.recorder, || {
+            counter!("oddlog_requests_turned_away_total", "reason" => reason).increment(1);
+        });
+    }
+
+    /// Counts what was read again on SIGHUP: `keys` or `certificate`.
+    pub fn reloaded(&self, what: &'static str, well: bool) {
+        let result = if well { "ok" } else { "error" };
+        metrics::with_local_recorder(&self.recorder, || {
+            counter!("oddlog_reloads_total", "what" => what, "result" => result).increment(1);
+        });
+    }
+
+    /// The metrics of one device.
+    pub fn device(&self, device: &str) -> DeviceMetrics {
+        let name = || device.to_owned();
+        metrics::with_local_recorder(&self.recorder, || DeviceMetrics {
+            run_time: histogram!("oddlog_device_run_duration_seconds", "device" => name()),
+            up: gauge!("oddlog_device_up", "device" => name()),
+            token_budget: gauge!("oddlog_device_token_budget", "device" => name()),
+            budget_shrinks: counter!("oddlog_device_budget_shrinks_total", "device" => name()),
+            halved: counter!("oddlog_device_halved_batches_total", "device" => name()),
+            terminated: counter!("oddlog_device_terminated_runs_total", "device" => name()),
+            abandoned: counter!("oddlog_device_abandoned_threads_total", "device" => name()),
+        })
+    }
+
+    /// Counts a device that was made anew after a `panic` or a `hang`, or could not be.
+    pub fn rebuilt(&self, device: &str, reason: &'static str, made: bool) {
+        let result = if made { "made" } else { "failed" };
+        metrics::with_local_recorder(&self.recorder, || {
+            let device = device.to_owned();
+            counter!("oddlog_device_rebuilds_total", "device" => device, "reason" => reason, "result" => result)
+                .increment(1);
+        });
     }
 
     /// Everything as Prometheus text.
@@ -176,6 +274,17 @@ fn describe() {
     describe_counter!("oddlog_http_requests_total", "HTTP requests answered, by route and status.");
     describe_histogram!("oddlog_http_request_duration_seconds", "Time from a request's header to its answer.");
     describe_gauge!("oddlog_http_requests_in_flight", "HTTP requests being answered.");
+    describe_gauge!("oddlog_connections", "Open connections.");
+    describe_counter!("oddlog_connections_closed_total", "Connections that ended, by reason.");
+    describe_counter!(
+        "oddlog_accept_errors_total",
+        "Connections that could not be accepted, most often for want of file descriptors."
+    );
+    describe_counter!(
+        "oddlog_requests_turned_away_total",
+        "Requests refused for their key, their limits or their header, by reason."
+    );
+    describe_counter!("oddlog_reloads_total", "Files read again on SIGHUP, by file and result.");
     describe_counter!("oddlog_refused_total", "Logs refused before they entered the queue, by reason.");
     describe_gauge!("oddlog_queue_jobs", "Logs waiting for a device.");
     describe_gauge!("oddlog_queue_tokens", "Padded tokens waiting for a device.");
@@ -185,11 +294,24 @@ fn describe() {
     describe_histogram!("oddlog_batch_padding_ratio", "Share of padding in each batch, 0 to 1.");
     describe_counter!("oddlog_batches_total", "Batches run, by the reason why they did not grow further.");
     describe_histogram!("oddlog_device_run_duration_seconds", "Model runs of each device.");
+    describe_gauge!("oddlog_device_up", "1 while the device can answer.");
+    describe_gauge!("oddlog_device_token_budget", "Padded tokens that the device takes at once at present.");
+    describe_counter!("oddlog_device_budget_shrinks_total", "Times that the device was out of memory.");
+    describe_counter!("oddlog_device_halved_batches_total", "Batches that failed and were halved.");
+    describe_counter!("oddlog_device_terminated_runs_total", "Model runs that took too long and were told to end.");
+    describe_counter!("oddlog_device_abandoned_threads_total", "Threads that hung in a run and were given up.");
+    describe_counter!("oddlog_device_rebuilds_total", "Devices made anew, by reason (panic, hang) and result.");
     describe_counter!("oddlog_failed_jobs_total", "Logs that a device could not score.");
     describe_counter!("oddlog_dropped_by_client_total", "Logs whose client was gone before the answer.");
-    describe_counter!("oddlog_expired_total", "Logs whose deadline passed in the queue.");
+    describe_counter!("oddlog_expired_total", "Logs whose deadline passed before they were answered.");
     describe_counter!("oddlog_truncated_logs_total", "Logs cut to the model's length.");
     describe_counter!("oddlog_verdicts_total", "Verdicts given, by kind.");
+    describe_counter!(
+        "oddlog_cache_logs_total",
+        "Logs by outcome: hit (remembered), joined (a twin was being scored), miss."
+    );
+    describe_gauge!("oddlog_cache_entries", "Logs whose scores are remembered.");
+    describe_gauge!("oddlog_cache_bytes", "Bytes that remembered logs and scores take.");
     describe_gauge!("oddlog_build_info", "1, with the version as a label.");
 }
 

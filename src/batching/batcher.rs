@@ -7,7 +7,7 @@ use std::{
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError, bounded};
 
-use super::{Batch, Entry, Job, JobError, Limits, Queue, idle::Idle};
+use super::{Batch, Entry, Job, JobError, Limits, Pace, Queue, Rate, idle::Idle};
 use crate::metrics::Metrics;
 
 /// The sending end. Dropping the last one closes the inbox: what is in it is still handed out.
@@ -57,6 +57,7 @@ pub struct Batcher {
     /// Looked at without the lock, to see whether something came.
     arrivals: Receiver<Entry<Job>>,
     idle: Arc<Idle>,
+    rate: Arc<Rate>,
     metrics: Arc<Metrics>,
 }
 
@@ -64,6 +65,7 @@ pub struct Batcher {
 struct Waiting {
     inbox: Receiver<Entry<Job>>,
     queue: Queue<Job>,
+    pace: Pace,
 }
 
 /// What there is for a device that asks.
@@ -77,13 +79,13 @@ enum Answer {
 
 impl Batcher {
     /// A batcher and the way into it, for at most `jobs` jobs that no device has looked at; what it holds besides is
-    /// bounded by admission.
-    pub fn new(jobs: usize, metrics: Arc<Metrics>) -> (Inbox, Self) {
+    /// bounded by admission. It measures into `rate`.
+    pub fn new(jobs: usize, rate: Arc<Rate>, metrics: Arc<Metrics>) -> (Inbox, Self) {
         let (sender, receiver) = bounded(jobs);
         let idle = Arc::new(Idle::default());
         let inbox = Inbox { jobs: Some(sender), idle: idle.clone() };
-        let waiting = Waiting { inbox: receiver.clone(), queue: Queue::default() };
-        (inbox, Self { waiting: Mutex::new(waiting), arrivals: receiver, idle, metrics })
+        let waiting = Waiting { inbox: receiver.clone(), queue: Queue::default(), pace: Pace::default() };
+        (inbox, Self { waiting: Mutex::new(waiting), arrivals: receiver, idle, rate, metrics })
     }
 
     /// Waits for the next batch; never an empty one. `None` when the inbox is closed and everything was handed out.
@@ -91,11 +93,12 @@ impl Batcher {
     /// Jobs whose deadline has passed are answered here, and those whose client is gone are dropped, before they cost
     /// a run.
     pub fn next_batch(&self, limits: &Limits) -> Option<Batch<Job>> {
+        let mut rested = false;
         loop {
             let (answer, more) = {
                 // A poisoned lock guards a queue that is still whole: nothing here panics between two of its changes.
                 let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-                let answer = self.ask(&mut waiting, limits);
+                let answer = self.ask(&mut waiting, limits, rested);
                 (answer, !waiting.queue.is_empty())
             };
             match answer {
@@ -106,14 +109,36 @@ impl Batcher {
                     self.metrics.batch_closed(batch.closed_by.name());
                     return Some(batch);
                 }
-                Answer::Wait(until) => self.idle.wait(until, || !self.arrivals.is_empty()),
+                Answer::Wait(until) => {
+                    rested = true;
+                    self.idle.wait(until, || !self.arrivals.is_empty());
+                }
                 Answer::Closed => return None,
             }
         }
     }
 
-    fn ask(&self, waiting: &mut Waiting, limits: &Limits) -> Answer {
-        let Waiting { inbox, queue } = waiting;
+    /// Answers what has expired, for when no device asks.
+    pub fn expire(&self) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let Waiting { inbox, queue, .. } = &mut *waiting;
+        inbox.try_iter().for_each(|entry| queue.push(entry));
+        let expired = queue.take_expired(Instant::now());
+        self.left_queue(&expired);
+        answer_expired(expired);
+    }
+
+    /// Drops what waits, which answers it, for when no device will ever ask.
+    pub fn clear(&self) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let Waiting { inbox, queue, .. } = &mut *waiting;
+        inbox.try_iter().for_each(|entry| queue.push(entry));
+        let all = queue.take_if(|_| true);
+        self.left_queue(&all);
+    }
+
+    fn ask(&self, waiting: &mut Waiting, limits: &Limits, rested: bool) -> Answer {
+        let Waiting { inbox, queue, pace } = waiting;
         let closed = loop {
             match inbox.try_recv() {
                 Ok(entry) => queue.push(entry),
@@ -122,27 +147,29 @@ impl Batcher {
             }
         };
         let now = Instant::now();
-        self.answer_expired(queue, now);
-        loop {
-            match queue.due_at(limits) {
-                None if closed => return Answer::Closed,
-                None => return Answer::Wait(None),
-                Some(due) if due > now && !closed => return Answer::Wait(Some(due)),
-                Some(_) => {}
-            }
-            if let Some(batch) = queue.take(limits).and_then(|batch| self.without_abandoned(batch)) {
-                return Answer::Batch(batch);
-            }
-        }
-    }
-
-    fn answer_expired(&self, queue: &mut Queue<Job>, now: Instant) {
         let expired = queue.take_expired(now);
         self.left_queue(&expired);
-        for entry in expired {
-            self.metrics.expired.increment(1);
-            if !entry.item.reply.send(Err(JobError::Expired)) {
-                self.metrics.dropped_by_client.increment(1);
+        answer_expired(expired);
+        // All of them, not only those of the next batch: they count as a backlog, and would leave it half empty.
+        let abandoned = queue.take_if(|entry| entry.item.reply.is_abandoned());
+        self.left_queue(&abandoned);
+        drop(abandoned);
+        loop {
+            let wait = match queue.due_at(limits) {
+                None if closed => return Answer::Closed,
+                None => Some(Answer::Wait(None)),
+                Some(due) if due > now && !closed => Some(Answer::Wait(Some(due))),
+                Some(_) => None,
+            };
+            if let Some(wait) = wait {
+                pace.idle();
+                return wait;
+            }
+            if let Some(batch) = queue.take(limits).and_then(|batch| self.without_abandoned(batch)) {
+                if let Some(rate) = pace.taken(now, batch.tokens(), !queue.is_empty(), rested) {
+                    self.rate.set(rate, now);
+                }
+                return Answer::Batch(batch);
             }
         }
     }
@@ -152,7 +179,6 @@ impl Batcher {
         let before = batch.entries.len();
         batch.entries.retain(|entry| !entry.item.reply.is_abandoned());
         if batch.entries.len() < before {
-            self.metrics.dropped_by_client.increment((before - batch.entries.len()) as u64);
             batch.rows = batch.entries.iter().map(|e| e.rows).sum();
             batch.padded_len = batch.entries.iter().map(|e| e.padded_len).max()?;
         }
@@ -164,5 +190,21 @@ impl Batcher {
             self.metrics.queue_jobs.decrement(entries.len() as f64);
             self.metrics.queue_tokens.decrement(entries.iter().map(Entry::tokens).sum::<usize>() as f64);
         }
+    }
+}
+
+/// Those of `entries` that somebody still waits for at `now`. The others are answered: a run takes time, and what is
+/// left of a batch that has to run again may not be wanted any more.
+pub fn still_wanted(entries: Vec<Entry<Job>>, now: Instant) -> Vec<Entry<Job>> {
+    let (expired, mut wanted): (Vec<_>, Vec<_>) = entries.into_iter().partition(|entry| entry.is_expired(now));
+    answer_expired(expired);
+    wanted.retain(|entry| !entry.item.reply.is_abandoned());
+    wanted
+}
+
+fn answer_expired(expired: Vec<Entry<Job>>) {
+    for entry in expired {
+        // Whoever waited has been told by its own clock, or is gone.
+        entry.item.reply.send(Err(JobError::Expired));
     }
 }

@@ -6,11 +6,16 @@
 //!
 //! It does not know what a device is, what the logits mean, or HTTP.
 
+mod batch;
 mod batcher;
 mod idle;
 mod job;
+mod lanes;
+mod pace;
 mod queue;
 
-pub use batcher::{Batcher, Inbox, NotTaken};
+pub use batch::{Batch, Class, CloseReason, Entry, Limits};
+pub use batcher::{Batcher, Inbox, NotTaken, still_wanted};
 pub use job::{Job, JobError, JobOutput, JobResult, JobTimes, Reply};
-pub use queue::{Batch, CloseReason, Entry, Limits, Queue};
+pub use pace::{Pace, Rate};
+pub use queue::Queue;

@@ -1,223 +1,122 @@
 //! The queue and its policy, pure: time is an argument, nothing blocks, nothing is sent.
 //!
-//! Jobs wait in one lane for each padded length, oldest first. A batch starts with the oldest job of all, so none
-//! starves, and fills from the lanes nearest to it in length.
+//! ```text
+//! push -> interactive: lanes -\
+//!                              >- take: one class leads each batch
+//! push -> bulk:        lanes -/
+//! ```
+//! Single requests go first. While both classes wait, bulk earns `share / (1 - share)` tokens for each token that single
+//! requests run, and leads once it has earned a batch. So between two bulk batches single requests run at most about
+//! `max_bulk_tokens x (1 - share) / share` tokens, and a single request waits for one bulk batch of those that lead
+//! meanwhile. A batch holds one class only: a bulk log in company would make single requests wait for it.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    time::{Duration, Instant},
-};
+use std::time::Instant;
 
-/// A waiting item with what the policy needs to know of it.
-#[derive(Debug)]
-pub struct Entry<T> {
-    /// The item itself.
-    pub item: T,
-    /// Rows it takes in a batch, at least 1.
-    pub rows: usize,
-    /// Its length in tokens, a multiple of the padding step.
-    pub padded_len: usize,
-    /// When it came.
-    pub enqueued_at: Instant,
-    /// When it is of no use any more.
-    pub deadline: Instant,
-}
+use super::{Batch, Class, Entry, Limits, lanes::Lanes};
 
-impl<T> Entry<T> {
-    /// Padded tokens that it takes alone: what it costs.
-    pub fn tokens(&self) -> usize {
-        self.rows * self.padded_len
-    }
-}
-
-/// What one batch may hold.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// Most rows x longest; a single item may exceed it.
-    pub max_tokens: usize,
-    /// Most rows; a single item may exceed it.
-    pub max_rows: usize,
-    /// Largest share of padding, 0 to 1, up to which items of other lengths join.
-    pub max_padding: f32,
-    /// How long the oldest item waits for company.
-    pub max_delay: Duration,
-}
-
-/// Why a batch did not grow further.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CloseReason {
-    /// Nothing else was waiting.
-    Empty,
-    /// The token budget was spent.
-    Tokens,
-    /// The row limit was reached.
-    Rows,
-    /// What was waiting would have cost too much padding.
-    Padding,
-}
-
-impl CloseReason {
-    /// The metric label.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Empty => "empty",
-            Self::Tokens => "tokens",
-            Self::Rows => "rows",
-            Self::Padding => "padding",
-        }
-    }
-}
-
-/// Items that run together.
-#[derive(Debug)]
-pub struct Batch<T> {
-    /// Oldest first is not promised; lanes stand together.
-    pub entries: Vec<Entry<T>>,
-    /// Sum of the entries' rows.
-    pub rows: usize,
-    /// Length of the longest.
-    pub padded_len: usize,
-    /// Why it did not grow further.
-    pub closed_by: CloseReason,
-}
-
-/// Waiting items.
+/// Waiting items of both classes.
 #[derive(Debug)]
 pub struct Queue<T> {
-    lanes: BTreeMap<usize, VecDeque<Entry<T>>>,
-    len: usize,
-    tokens: usize,
-    /// No entry's deadline is earlier. May be earlier than all of them.
-    next_deadline: Option<Instant>,
+    interactive: Lanes<T>,
+    bulk: Lanes<T>,
+    /// Tokens that bulk has earned since both classes wait. Below 0 after a large bulk item.
+    earned: f64,
 }
 
 impl<T> Default for Queue<T> {
     fn default() -> Self {
-        Self { lanes: BTreeMap::new(), len: 0, tokens: 0, next_deadline: None }
+        Self { interactive: Lanes::default(), bulk: Lanes::default(), earned: 0.0 }
     }
 }
 
 impl<T> Queue<T> {
     /// Number of waiting items.
     pub fn len(&self) -> usize {
-        self.len
+        self.interactive.len() + self.bulk.len()
     }
 
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.interactive.is_empty() && self.bulk.is_empty()
     }
 
     /// Sum of rows x padded length of the waiting items.
     pub fn tokens(&self) -> usize {
-        self.tokens
+        self.interactive.tokens() + self.bulk.tokens()
     }
 
-    /// Adds an item, behind those of its lane.
+    /// Adds an item, behind those of its class and length.
     pub fn push(&mut self, entry: Entry<T>) {
-        self.len += 1;
-        self.tokens += entry.tokens();
-        self.next_deadline = Some(self.next_deadline.map_or(entry.deadline, |d| d.min(entry.deadline)));
-        self.lanes.entry(entry.padded_len).or_default().push_back(entry);
+        match entry.class {
+            Class::Interactive => self.interactive.push(entry),
+            Class::Bulk => self.bulk.push(entry),
+        }
     }
 
     /// Removes and returns every item whose deadline is not after `now`.
     pub fn take_expired(&mut self, now: Instant) -> Vec<Entry<T>> {
-        if self.next_deadline.is_none_or(|deadline| now < deadline) {
-            return Vec::new();
-        }
         let mut expired = Vec::new();
-        for lane in self.lanes.values_mut() {
-            let (late, waiting) = std::mem::take(lane).into_iter().partition::<VecDeque<_>, _>(|e| e.deadline <= now);
-            *lane = waiting;
-            expired.extend(late);
-        }
-        self.removed(&expired);
-        self.next_deadline = self.lanes.values().flatten().map(|entry| entry.deadline).min();
+        self.interactive.take_expired(now, &mut expired);
+        self.bulk.take_expired(now, &mut expired);
         expired
+    }
+
+    /// Removes and returns every item that is `unwanted`, so that it takes no place in a batch.
+    pub fn take_if(&mut self, unwanted: impl Fn(&Entry<T>) -> bool) -> Vec<Entry<T>> {
+        let mut taken = Vec::new();
+        self.interactive.take_if(&unwanted, &mut taken);
+        self.bulk.take_if(&unwanted, &mut taken);
+        taken
     }
 
     /// When a batch should leave even if it is not full: the oldest item's arrival plus the delay. `None` if empty.
     pub fn due_at(&self, limits: &Limits) -> Option<Instant> {
-        let oldest = self.oldest_lane().and_then(|lane| self.lanes[&lane].front())?;
-        if self.tokens >= limits.max_tokens {
-            return Some(oldest.enqueued_at);
-        }
-        Some(oldest.enqueued_at + limits.max_delay)
+        let oldest = self.interactive.oldest().into_iter().chain(self.bulk.oldest()).min()?;
+        let full = |lanes: &Lanes<T>, class| lanes.tokens() >= limits.tokens_of(class);
+        let full = full(&self.interactive, Class::Interactive) || full(&self.bulk, Class::Bulk);
+        Some(if full { oldest } else { oldest + limits.max_delay })
     }
 
-    fn oldest_lane(&self) -> Option<usize> {
-        let fronts = self.lanes.iter().filter_map(|(len, lane)| Some((lane.front()?.enqueued_at, *len)));
-        fronts.min().map(|(_, len)| len)
-    }
-
-    /// The next batch, or `None` if nothing waits.
+    /// The next batch, or `None` if nothing waits. Call [`take_expired`](Self::take_expired) before it.
     pub fn take(&mut self, limits: &Limits) -> Option<Batch<T>> {
-        let anchor = self.oldest_lane()?;
-        let mut batch = Batch { entries: Vec::new(), rows: 0, padded_len: anchor, closed_by: CloseReason::Empty };
-        let mut order: Vec<usize> = self.lanes.keys().copied().collect();
-        // At equal distance the shorter lane first: it costs padding of its own only.
-        order.sort_by_key(|len| (len.abs_diff(anchor), *len));
-        let mut useful = 0;
-        for len in order {
-            let Some(reason) = self.fill(&mut batch, &mut useful, len, limits) else { continue };
-            if batch.closed_by == CloseReason::Empty {
-                batch.closed_by = reason;
-            }
-            // What is too long or too unlike does not rule out the lanes after it.
-            if reason == CloseReason::Rows || (reason == CloseReason::Tokens && len <= batch.padded_len) {
-                break;
-            }
+        let contested = !self.interactive.is_empty() && !self.bulk.is_empty();
+        let bulk_leads = match contested {
+            true => self.earned >= limits.tokens_of(Class::Bulk) as f64,
+            false => self.interactive.is_empty(),
+        };
+        if bulk_leads {
+            let batch = self.bulk.take(Class::Bulk, limits)?;
+            self.earned = if contested { self.earned - batch.tokens() as f64 } else { 0.0 };
+            return Some(batch);
         }
-        self.removed(&batch.entries);
+        let batch = self.interactive.take(Class::Interactive, limits)?;
+        let share = limits.bulk_share;
+        self.earned = if contested { self.earned + batch.tokens() as f64 * share / (1.0 - share) } else { 0.0 };
         Some(batch)
-    }
-
-    /// Moves items of lane `len` into `batch` while they fit; says what stopped it, `None` if the lane ran dry.
-    fn fill(&mut self, batch: &mut Batch<T>, useful: &mut usize, len: usize, limits: &Limits) -> Option<CloseReason> {
-        let lane = self.lanes.get_mut(&len)?;
-        while let Some(next) = lane.front() {
-            let rows = batch.rows + next.rows;
-            let padded_len = batch.padded_len.max(len);
-            let tokens = rows * padded_len;
-            let needed = *useful + next.rows * len;
-            if !batch.entries.is_empty() {
-                if rows > limits.max_rows {
-                    return Some(CloseReason::Rows);
-                }
-                if tokens > limits.max_tokens {
-                    return Some(CloseReason::Tokens);
-                }
-                if (tokens - needed) as f32 > limits.max_padding * tokens as f32 {
-                    return Some(CloseReason::Padding);
-                }
-            }
-            (batch.rows, batch.padded_len, *useful) = (rows, padded_len, needed);
-            batch.entries.extend(lane.pop_front());
-        }
-        self.lanes.remove(&len);
-        None
-    }
-
-    fn removed(&mut self, entries: &[Entry<T>]) {
-        self.len -= entries.len();
-        self.tokens -= entries.iter().map(Entry::tokens).sum::<usize>();
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
+    use std::{collections::HashSet, time::Duration};
 
     use proptest::prelude::*;
 
     use super::*;
+    use crate::batching::CloseReason;
 
-    const LIMITS: Limits =
-        Limits { max_tokens: 256, max_rows: 8, max_padding: 0.25, max_delay: Duration::from_millis(5) };
+    const LIMITS: Limits = Limits {
+        max_tokens: 256,
+        max_bulk_tokens: 128,
+        max_rows: 8,
+        max_padding: 0.25,
+        bulk_share: 0.2,
+        max_delay: Duration::from_millis(5),
+    };
 
     fn entry(item: usize, rows: usize, padded_len: usize, at: Instant, lives: u64) -> Entry<usize> {
-        Entry { item, rows, padded_len, enqueued_at: at, deadline: at + Duration::from_millis(lives) }
+        let deadline = at + Duration::from_millis(lives);
+        Entry { item, class: Class::Interactive, rows, padded_len, enqueued_at: at, deadline }
     }
 
     fn items(batch: &Batch<usize>) -> Vec<usize> {
@@ -280,21 +179,74 @@ mod tests {
         assert_eq!(Queue::<usize>::default().due_at(&LIMITS), None);
     }
 
+    #[test]
+    fn single_requests_lead_until_bulk_has_earned_its_batch() {
+        let now = Instant::now();
+        let mut queue = Queue::default();
+        for i in 0..40 {
+            queue.push(Entry { class: Class::Bulk, ..entry(100 + i, 2, 64, now, 1000) });
+            queue.push(entry(i, 2, 64, now + Duration::from_micros(1), 1000));
+        }
+        let classes: String = std::iter::from_fn(|| queue.take(&LIMITS))
+            .map(|batch| match (batch.entries[0].class, batch.tokens()) {
+                (Class::Interactive, 256) => 's',
+                (Class::Bulk, 128) => 'b',
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        // A batch of 256 tokens earns a quarter of that: two of them earn a bulk batch of 128.
+        assert_eq!(&classes[..15], "ssbssbssbssbssb", "{classes}");
+        assert!(classes[30..].chars().all(|c| c == 'b'), "{classes}");
+    }
+
+    #[test]
+    fn a_claim_does_not_outlive_the_contest() {
+        let now = Instant::now();
+        let mut queue = Queue::default();
+        let bulk = |i| Entry { class: Class::Bulk, ..entry(i, 2, 64, now, 1000) };
+        queue.push(bulk(0));
+        queue.push(entry(1, 2, 64, now, 1000));
+        assert_eq!(items(&queue.take(&LIMITS).unwrap()), [1]);
+        assert!(queue.earned > 0.0);
+        // Nothing else waits: this one was no favour that anyone paid for.
+        assert_eq!(items(&queue.take(&LIMITS).unwrap()), [0]);
+        assert_eq!(queue.earned, 0.0);
+    }
+
     #[derive(Debug, Clone)]
     enum Op {
-        Push { rows: usize, lane: usize, lives: u64 },
+        Push { class: Class, rows: usize, lane: usize, lives: u64 },
         Pass { ms: u64 },
         Expire,
         Take,
     }
 
+    fn class() -> impl Strategy<Value = Class> {
+        prop_oneof![Just(Class::Interactive), Just(Class::Bulk)]
+    }
+
+    fn push(lives: impl Strategy<Value = u64>) -> impl Strategy<Value = Op> {
+        let push = |(class, rows, lane, lives)| Op::Push { class, rows, lane, lives };
+        (class(), 1usize..5, 1usize..9, lives).prop_map(push)
+    }
+
     fn op() -> impl Strategy<Value = Op> {
-        prop_oneof![
-            5 => (1usize..5, 1usize..9, 0u64..60).prop_map(|(rows, lane, lives)| Op::Push { rows, lane, lives }),
-            2 => (0u64..20).prop_map(|ms| Op::Pass { ms }),
-            1 => Just(Op::Expire),
-            2 => Just(Op::Take),
-        ]
+        let pass = (0u64..20).prop_map(|ms| Op::Pass { ms });
+        prop_oneof![5 => push(0u64..60), 2 => pass, 1 => Just(Op::Expire), 2 => Just(Op::Take)]
+    }
+
+    /// What the test knows of a waiting entry.
+    #[derive(Debug, Clone, Copy)]
+    struct Known {
+        id: usize,
+        class: Class,
+        tokens: usize,
+        at: Instant,
+        deadline: Instant,
+        /// Older ones of its class when it came.
+        older: usize,
+        /// Batches of its class since.
+        batches: usize,
     }
 
     proptest! {
@@ -302,21 +254,24 @@ mod tests {
         fn whatever_happens_nothing_is_lost_or_doubled(ops in prop::collection::vec(op(), 1..200)) {
             let mut now = Instant::now();
             let mut queue = Queue::default();
-            let mut waiting = Vec::<(usize, usize, Instant, Instant)>::new();
+            let mut waiting = Vec::<Known>::new();
             let mut gone = HashSet::new();
             for (id, op) in ops.into_iter().enumerate() {
                 match op {
-                    Op::Push { rows, lane, lives } => {
-                        let e = entry(id, rows, lane * 16, now, lives);
-                        waiting.push((id, e.tokens(), e.enqueued_at, e.deadline));
+                    Op::Push { class, rows, lane, lives } => {
+                        now += Duration::from_micros(1);
+                        let e = Entry { class, ..entry(id, rows, lane * 16, now, lives) };
+                        let older = waiting.iter().filter(|w| w.class == class).count();
+                        let (tokens, deadline) = (e.tokens(), e.deadline);
+                        waiting.push(Known { id, class, tokens, at: now, deadline, older, batches: 0 });
                         queue.push(e);
                     }
                     Op::Pass { ms } => now += Duration::from_millis(ms),
                     Op::Expire => {
                         let expired: HashSet<_> = queue.take_expired(now).into_iter().map(|e| e.item).collect();
-                        let due: HashSet<_> = waiting.iter().filter(|w| w.3 <= now).map(|w| w.0).collect();
+                        let due: HashSet<_> = waiting.iter().filter(|w| w.deadline <= now).map(|w| w.id).collect();
                         prop_assert_eq!(&expired, &due);
-                        waiting.retain(|w| !expired.contains(&w.0));
+                        waiting.retain(|w| !expired.contains(&w.id));
                         prop_assert!(expired.iter().all(|i| gone.insert(*i)));
                     }
                     Op::Take => {
@@ -324,7 +279,9 @@ mod tests {
                             prop_assert!(waiting.is_empty());
                             continue;
                         };
-                        let oldest = waiting.iter().map(|w| w.2).min().unwrap();
+                        let class = batch.entries[0].class;
+                        prop_assert!(batch.entries.iter().all(|e| e.class == class));
+                        let oldest = waiting.iter().filter(|w| w.class == class).map(|w| w.at).min().unwrap();
                         prop_assert!(batch.entries.iter().any(|e| e.enqueued_at == oldest));
                         let rows: usize = batch.entries.iter().map(|e| e.rows).sum();
                         let longest = batch.entries.iter().map(|e| e.padded_len).max().unwrap();
@@ -332,17 +289,58 @@ mod tests {
                         if batch.entries.len() > 1 {
                             let cells = rows * longest;
                             let useful: usize = batch.entries.iter().map(Entry::tokens).sum();
-                            prop_assert!(rows <= LIMITS.max_rows && cells <= LIMITS.max_tokens);
+                            prop_assert!(rows <= LIMITS.max_rows && cells <= LIMITS.tokens_of(class));
                             prop_assert!((cells - useful) as f32 <= LIMITS.max_padding * cells as f32);
                         }
                         for e in &batch.entries {
                             prop_assert!(gone.insert(e.item));
                         }
-                        waiting.retain(|w| !gone.contains(&w.0));
+                        waiting.retain(|w| !gone.contains(&w.id));
+                        for w in waiting.iter_mut().filter(|w| w.class == class) {
+                            w.batches += 1;
+                            // Each batch of a class takes its oldest along.
+                            prop_assert!(w.batches <= w.older, "{w:?} starves in its class");
+                        }
                     }
                 }
                 prop_assert_eq!(queue.len(), waiting.len());
-                prop_assert_eq!(queue.tokens(), waiting.iter().map(|w| w.1).sum::<usize>());
+                prop_assert_eq!(queue.tokens(), waiting.iter().map(|w| w.tokens).sum::<usize>());
+            }
+        }
+
+        /// The share's promise as numbers, for any mix: how much of the other class runs while one waits.
+        #[test]
+        fn neither_class_starves(
+            ops in prop::collection::vec(prop_oneof![2 => push(Just(60_000)), 1 => Just(Op::Take)], 1..400),
+            share in 0.05f64..0.5,
+        ) {
+            let limits = Limits { bulk_share: share, ..LIMITS };
+            // The costliest job that is pushed has 4 rows of 128 tokens.
+            let (single, bulk) = (512.0f64, 512.0f64);
+            let earns = single * share / (1.0 - share);
+            let most_singles = (limits.max_bulk_tokens as f64 + earns + bulk) * (1.0 - share) / share;
+            let most_bulk = earns + bulk;
+            let now = Instant::now();
+            let mut queue = Queue::default();
+            let (mut singles_run, mut bulk_run) = (0.0, 0.0);
+            for (id, op) in ops.into_iter().enumerate() {
+                match op {
+                    Op::Push { class, rows, lane, lives } => {
+                        queue.push(Entry { class, ..entry(id, rows, lane * 16, now, lives) });
+                    }
+                    _ => {
+                        let (singles_wait, bulk_waits) = (!queue.interactive.is_empty(), !queue.bulk.is_empty());
+                        let Some(batch) = queue.take(&limits) else { continue };
+                        let tokens = batch.tokens() as f64;
+                        // What ran of one class since the other waits and did not run.
+                        (singles_run, bulk_run) = match batch.entries[0].class {
+                            Class::Interactive => (if bulk_waits { singles_run + tokens } else { 0.0 }, 0.0),
+                            Class::Bulk => (0.0, if singles_wait { bulk_run + tokens } else { 0.0 }),
+                        };
+                        prop_assert!(singles_run <= most_singles, "bulk waits for {singles_run} > {most_singles}");
+                        prop_assert!(bulk_run <= most_bulk, "singles wait for {bulk_run} > {most_bulk}");
+                    }
+                }
             }
         }
     }

@@ -14,9 +14,10 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use super::load::{LoadArgs, make_devices, open_model, start_log};
 use crate::{
     classify::{Verdict, verdict},
-    engine::{Class, Engine, Handle},
+    engine::{Class, Engine},
     error::{RequestError, StartError},
     metrics::Metrics,
+    verdicts::Verdicts,
 };
 
 /// Lines scored at once; more would only wait in the queue.
@@ -58,7 +59,8 @@ pub struct AnalyzeArgs {
     json: bool,
 }
 
-pub fn parse_threshold(text: &str) -> Result<f32, String> {
+/// A threshold as a flag gives it.
+pub(super) fn parse_threshold(text: &str) -> Result<f32, String> {
     match text.parse::<f32>() {
         Ok(t) if (0.0..=1.0).contains(&t) => Ok(t),
         _ => Err("it must be a number from 0 to 1".into()),
@@ -90,7 +92,7 @@ pub fn run(args: AnalyzeArgs) -> Result<ExitCode, StartError> {
     let engine = Engine::start(&model, devices, &config.scoring, &config.batching, metrics)?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(io_error("starting the reader"))?;
-    let found = runtime.block_on(analyze(&args, &engine.handle()))?;
+    let found = runtime.block_on(analyze(&args, &Verdicts::new(engine.handle(), &config.cache)))?;
     engine.shutdown(Duration::from_secs(1));
     Ok(ExitCode::from(u8::from(args.fail_on_anomaly && found)))
 }
@@ -101,7 +103,8 @@ fn io_error(what: &str) -> impl FnOnce(io::Error) -> StartError {
 }
 
 /// Scores every line in order; returns whether any is an anomaly.
-async fn analyze(args: &AnalyzeArgs, handle: &Handle) -> Result<bool, StartError> {
+async fn analyze(args: &AnalyzeArgs, verdicts: &Verdicts) -> Result<bool, StartError> {
+    let handle = verdicts.handle();
     let task = handle
         .task(args.labels.clone(), args.anomaly_label.clone(), None, None)
         .map_err(|e| StartError::Config(e.to_string()))?;
@@ -111,7 +114,7 @@ async fn analyze(args: &AnalyzeArgs, handle: &Handle) -> Result<bool, StartError
     let task = &task;
     let score = |line: io::Result<String>| async move {
         let line = line.map_err(io_error("reading standard input"))?;
-        let scored = handle.classify(&line, task, Class::Bulk).await;
+        let scored = verdicts.classify(&line, task, Class::Bulk).await;
         Ok::<_, StartError>((line, scored))
     };
     let lines = match args.lines.as_slice() {
@@ -124,7 +127,8 @@ async fn analyze(args: &AnalyzeArgs, handle: &Handle) -> Result<bool, StartError
     let (mut total, mut anomalies) = (0u64, 0u64);
     while let Some(next) = scored.next().await {
         let (line, result) = next?;
-        let scores = result.map_err(|e: RequestError| StartError::Config(format!("{e} The line: {line:?}")))?.scores;
+        let scores =
+            result.map_err(|e: RequestError| StartError::Config(format!("{e} The line: {line:?}")))?.classified.scores;
         let v = verdict(&scores, task, threshold, handle.scoring().threshold_rule);
         total += 1;
         anomalies += u64::from(v.is_anomaly);

@@ -14,9 +14,10 @@ use crate::{
     compiled::{self, Cache, Gate, Wanted},
     config::{self, Config, LogFormat, ModelPrecision},
     device::{
-        Device, FakeDevice,
+        FakeDevice,
         onnx::{CpuOptions, OnnxDevice, Runtime},
     },
+    engine::Fleet,
     error::StartError,
     fidelity::shipped_samples,
     memory,
@@ -170,25 +171,21 @@ pub fn cores() -> usize {
     available_parallelism().map_or(1, usize::from)
 }
 
-/// Makes every configured device.
+/// How every configured device is made.
 ///
 /// # Errors
-/// [`StartError::Runtime`] if ONNX Runtime cannot be loaded, [`StartError::Device`] for an unknown device,
-/// [`StartError::Model`] if the graph cannot be used.
-pub fn make_devices(config: &Config, model: &Model) -> Result<Vec<Box<dyn Device>>, StartError> {
+/// [`StartError::Runtime`] if ONNX Runtime cannot be loaded, [`StartError::Device`] for an unknown device.
+pub fn make_devices(config: &Config, model: &Model) -> Result<Fleet, StartError> {
     let options = CpuOptions {
         intra_op_threads: config.devices.intra_op_threads,
         max_run_tokens: config.batching.max_batch_tokens,
     };
-    let mut devices: Vec<Box<dyn Device>> = Vec::new();
+    let mut makers = Vec::new();
     for (index, kind) in config.devices.workers(cores()).into_iter().enumerate() {
         let name = format!("{kind}:{index}");
-        devices.push(match kind {
-            "cpu" => {
-                let runtime = load_runtime(config)?;
-                Box::new(OnnxDevice::cpu(runtime, name, model, options)?)
-            }
-            "fake" => Box::new(FakeDevice::new(name, model.spec.classes)),
+        makers.push(match kind {
+            "cpu" => OnnxDevice::cpu_maker(load_runtime(config)?, name, model, options),
+            "fake" => FakeDevice::new(name, model.spec.classes).maker(),
             other => {
                 return Err(StartError::Device {
                     name: other.into(),
@@ -197,5 +194,5 @@ pub fn make_devices(config: &Config, model: &Model) -> Result<Vec<Box<dyn Device
             }
         });
     }
-    Ok(devices)
+    Ok(Fleet { makers, rules: config.devices.clone() })
 }

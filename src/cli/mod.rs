@@ -2,11 +2,15 @@
 
 mod analyze;
 mod compile;
+mod config_file;
 mod download;
+mod eval;
 mod fetch;
 mod load;
 mod scan;
 mod serve;
+mod signals;
+mod sockets;
 mod tune;
 mod verify;
 mod watch;
@@ -27,6 +31,7 @@ struct Cli {
 enum Command {
     Analyze(analyze::AnalyzeArgs),
     Compile(compile::CompileArgs),
+    Eval(eval::EvalArgs),
     Fetch(fetch::FetchArgs),
     Scan(scan::ScanArgs),
     Serve(serve::ServeArgs),
@@ -49,6 +54,7 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         Command::Analyze(args) => analyze::run(args),
         Command::Compile(args) => compile::run(args),
+        Command::Eval(args) => eval::run(args),
         Command::Fetch(args) => fetch::run(args),
         Command::Scan(args) => scan::run(args),
         Command::Serve(args) => serve::run(args),

@@ -3,8 +3,8 @@
 mod args;
 mod colour;
 mod lines;
-mod report;
 mod rows;
+mod show;
 mod tables;
 
 use std::{
@@ -23,7 +23,7 @@ use crate::{
     metrics::Metrics,
     scan::{Input, Question, Remote, Scan, Scorer, Settings, Source},
 };
-use report::Report;
+use show::Show;
 
 /// How it ended.
 enum End {
@@ -53,19 +53,19 @@ pub fn run(args: ScanArgs) -> Result<ExitCode, StartError> {
     let sources = sources(&args);
     let names = sources.iter().map(Source::name).collect();
     let input = Input::start(sources, args.follow, args.from_end)?;
-    let mut report = Report::new(&args, names, &scorer, input.progress());
+    let mut show = Show::new(&args, names, &scorer, input.progress());
     let settings = Settings { raw: args.raw, ..Settings::default() };
     let end = runtime.block_on(async {
         tokio::select! {
             biased;
             _ = tokio::signal::ctrl_c() => End::Interrupted,
-            result = Scan::new(&scorer, settings).run(input, |next| report.take(next)) => match result {
+            result = Scan::new(&scorer, settings).run(input, |next| show.take(next)) => match result {
                 Ok(()) => End::Whole,
                 Err(reason) => End::Failed(reason),
             },
         }
     });
-    let outcome = report.finish();
+    let outcome = show.finish();
     // A call to a server may still run; nobody waits for its answer.
     runtime.shutdown_background();
     if let Some(engine) = engine {

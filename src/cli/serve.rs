@@ -4,14 +4,18 @@ use std::{net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
 
 use clap::Args;
 use serde_json::json;
-use tokio::signal::unix::{SignalKind, signal};
 
-use super::load::{LoadArgs, make_devices, open_model, start_log};
+use super::{
+    load::{LoadArgs, make_devices, open_model, start_log},
+    signals::{Signals, tell_ready},
+    sockets::{Handed, make_room},
+};
 use crate::{
     engine::Engine,
     error::StartError,
     http::{self, App},
     metrics::Metrics,
+    verdicts::Verdicts,
 };
 
 /// Serve the HTTP API
@@ -21,7 +25,11 @@ use crate::{
   oddlog serve --listen 0.0.0.0:8000 --config config.toml
   ODDLOG_BATCHING__MAX_BATCH_TOKENS=2048 oddlog serve --device cpu --device cpu
 
-Exit codes: 0 after SIGTERM or SIGINT with every request answered, 1 if some had to be cut off, 2 for an error.")]
+SIGTERM and SIGINT finish running requests first; a second one ends at once. SIGHUP reads keys and certificate again.
+A listener that systemd hands over is used in place of --listen.
+
+Exit codes: 0 after SIGTERM or SIGINT with every request answered, 1 if some had to be cut off, 2 for an error, 143 or
+130 after a second SIGTERM or SIGINT.")]
 pub struct ServeArgs {
     #[command(flatten)]
     load: LoadArgs,
@@ -36,11 +44,13 @@ pub struct ServeArgs {
 /// [`StartError`] if the server cannot start.
 pub fn run(args: ServeArgs) -> Result<ExitCode, StartError> {
     let more = args.listen.map_or(json!({}), |listen| json!({ "server": { "listen": listen } }));
-    let config = args.load.config(more)?;
+    let handed = Handed::find();
+    let mut config = args.load.config(more)?;
     start_log(&config)?;
+    config.server.max_connections = make_room(config.server.max_connections);
     let model = open_model(&config)?;
     let devices = make_devices(&config, &model)?;
-    let names: Vec<String> = devices.iter().map(|d| d.name().to_owned()).collect();
+    let names: Vec<String> = devices.makers.iter().map(|maker| maker.name.clone()).collect();
     let metrics = Metrics::new().map_err(|e| StartError::Config(e.to_string()))?;
     let engine = Engine::start(&model, devices, &config.scoring, &config.batching, metrics)?;
 
@@ -56,42 +66,22 @@ pub fn run(args: ServeArgs) -> Result<ExitCode, StartError> {
     let bound = Duration::from_millis(config.server.shutdown_timeout_ms);
     let answered = runtime.block_on(async {
         let address = config.server.listen;
-        let what = format!("listening on {address}");
-        let listener =
-            tokio::net::TcpListener::bind(address).await.map_err(|source| StartError::Io { what, source })?;
-        let address = listener.local_addr().unwrap_or(address);
-        let app = App::new(engine.handle(), config.server, config.model.source.clone())?;
+        let verdicts = Verdicts::new(engine.handle(), &config.cache);
+        let app = App::new(verdicts, config.server.clone(), config.model.source.clone())?.with_log(config.log);
+        let app = Arc::new(app);
+        let doors = handed.open(&config.server)?;
+        let address = doors.public.local_addr().unwrap_or(address);
+        let private = doors.private.as_ref().and_then(|listener| listener.local_addr().ok());
         // Caught from now on: whoever reads the next line may send one.
-        let stop = stop_signal();
+        let signals = Signals::catch()?;
         tracing::info!(
-            %address, model = config.model.source, devices = ?names, "oddlog {} serves", env!("CARGO_PKG_VERSION")
+            %address, private = private.map(tracing::field::display), tls = !config.server.tls_key_file.is_empty(),
+            model = config.model.source, devices = ?names, "oddlog {} serves", env!("CARGO_PKG_VERSION")
         );
-        Ok(http::serve(listener, Arc::new(app), stop).await)
+        tell_ready();
+        Ok(http::serve(doors, app.clone(), signals.watch(app)).await)
     })?;
     let drained = engine.shutdown(bound);
     tracing::info!(answered, drained, "stopped");
     Ok(ExitCode::from(u8::from(!(answered && drained))))
-}
-
-/// Catches SIGTERM and SIGINT from the call on. Ready at the first one; the second one ends the process at once.
-fn stop_signal() -> impl Future<Output = ()> {
-    let signals = signal(SignalKind::terminate()).and_then(|term| Ok((term, signal(SignalKind::interrupt())?)));
-    async move {
-        let Ok((mut term, mut int)) = signals else {
-            tracing::warn!("signals cannot be caught; only SIGKILL ends the server");
-            return std::future::pending().await;
-        };
-        tokio::select! {
-            _ = term.recv() => {}
-            _ = int.recv() => {}
-        }
-        tracing::info!("finishing running requests; a second signal ends at once");
-        tokio::spawn(async move {
-            tokio::select! {
-                _ = term.recv() => {}
-                _ = int.recv() => {}
-            }
-            std::process::exit(1);
-        });
-    }
 }

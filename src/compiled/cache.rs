@@ -1,14 +1,16 @@
 //! Compiled models that `serve` made for itself, under a key of everything that they depend on.
 
 use std::{
-    fs::File,
-    io::Read,
     path::{Path, PathBuf},
+    time::SystemTime,
 };
 
 use sha2::{Digest, Sha256};
 
-use super::{Build, Gate, Note, Step, build};
+use super::{
+    Build, Gate, Note, Step, build,
+    checksum::{self, hex},
+};
 use crate::{
     device::onnx::Runtime,
     error::StartError,
@@ -43,6 +45,16 @@ impl Cache {
         Ok(Self(user.ok_or_else(none)?.join("oddlog")))
     }
 
+    /// What a checkpoint holds, as a checksum of its files' checksums.
+    fn content(&self, checkpoint: &Path) -> Result<String, StartError> {
+        let mut all = Sha256::new();
+        all.update(checksum::remembered(&checkpoint.join("model.safetensors"), &self.0, SystemTime::now())?);
+        for name in ["config.json", "tokenizer.json"] {
+            all.update(checksum::of(&checkpoint.join(name))?);
+        }
+        Ok(hex(&all.finalize()))
+    }
+
     /// The place of a checkpoint's compiled form.
     fn place(&self, content: &str, precision: Precision, runtime: Runtime) -> PathBuf {
         let machine = format!("{}\n{}", runtime.build(), processor_features());
@@ -64,9 +76,9 @@ pub fn cached(
     runtime: Runtime,
     report: &mut dyn FnMut(Step),
 ) -> Result<PathBuf, StartError> {
-    let content = checksum(checkpoint, &["model.safetensors", "config.json", "tokenizer.json"])?;
     std::fs::create_dir_all(&cache.0)
         .map_err(|source| StartError::Io { what: format!("making the cache {}", cache.0.display()), source })?;
+    let content = cache.content(checkpoint)?;
     let mut obtain = |precision: Precision| {
         let place = cache.place(&content, precision, runtime);
         if Note::read(&place)?.is_none() {
@@ -89,27 +101,6 @@ pub fn cached(
             }
         }
     }
-}
-
-/// SHA-256 of the checksums of files of `dir`, in hexadecimal.
-fn checksum(dir: &Path, names: &[&str]) -> Result<String, StartError> {
-    let (mut all, mut buffer) = (Sha256::new(), vec![0; 1 << 20]);
-    for path in names.iter().map(|name| dir.join(name)) {
-        let fail = |source| StartError::Io { what: format!("reading {}", path.display()), source };
-        let (mut file, mut one) = (File::open(&path).map_err(fail)?, Sha256::new());
-        loop {
-            match file.read(&mut buffer).map_err(fail)? {
-                0 => break,
-                n => one.update(&buffer[..n]),
-            }
-        }
-        all.update(one.finalize());
-    }
-    Ok(hex(&all.finalize()))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The processor's features, as Linux lists them: ONNX Runtime packs weights for some of them, AMX among others.

@@ -9,6 +9,7 @@
 
 mod build;
 mod cache;
+mod checksum;
 mod gate;
 mod note;
 

@@ -4,6 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{at_least_one, share};
 
+/// Longest time that can be set, in ms: a day.
+const LONGEST_MS: u64 = 86_400_000;
+
 /// `[batching]`: how requests become batches, and how many may wait.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -20,8 +23,18 @@ pub struct Batching {
     pub max_queue_tokens: usize,
     /// Padded tokens of batch calls that may wait or run; the rest of a call waits for its turn.
     pub max_bulk_tokens: usize,
-    /// Time from admission to a device, in ms; beyond it 504.
+    /// Most padded tokens in one model run of batch calls, at most `max_batch_tokens`; 0 takes that. A single request
+    /// may have to wait for such a run.
+    pub max_bulk_batch_tokens: usize,
+    /// Share of the padded tokens run that batch calls get while single requests wait too, 0.01 to 0.9.
+    pub bulk_share: f64,
+    /// Longest predicted time to a single request's answer, in ms; beyond it 429. Not while nothing else waits or runs.
+    pub max_queue_wait_ms: u64,
+    /// Time from a request to its answer, in ms, where the request names none; beyond it 504. Of a batch call each log
+    /// has it from its turn on.
     pub request_timeout_ms: u64,
+    /// Largest time that a request may name in `x-request-timeout-ms`, in ms.
+    pub max_request_timeout_ms: u64,
 }
 
 impl Default for Batching {
@@ -33,12 +46,24 @@ impl Default for Batching {
             max_queue_delay_us: 0,
             max_queue_tokens: 262_144,
             max_bulk_tokens: 32_768,
+            max_bulk_batch_tokens: 0,
+            bulk_share: 0.2,
+            max_queue_wait_ms: 1_500,
             request_timeout_ms: 30_000,
+            max_request_timeout_ms: 300_000,
         }
     }
 }
 
 impl Batching {
+    /// Padded tokens of one model run of batch calls.
+    pub fn bulk_batch_tokens(&self) -> usize {
+        match self.max_bulk_batch_tokens {
+            0 => self.max_batch_tokens,
+            tokens => tokens.min(self.max_batch_tokens),
+        }
+    }
+
     /// `longest` is the cost of the largest log in padded tokens.
     ///
     /// # Errors
@@ -49,6 +74,18 @@ impl Batching {
             return Err("batching.max_batch_rows must be at least 2: a log has a row for each label".into());
         }
         share("batching.max_padding", self.max_padding)?;
+        if !(0.01..=0.9).contains(&self.bulk_share) {
+            return Err(format!("batching.bulk_share must be from 0.01 to 0.9, not {}", self.bulk_share));
+        }
+        for (key, ms) in [
+            ("batching.max_queue_wait_ms", self.max_queue_wait_ms),
+            ("batching.request_timeout_ms", self.request_timeout_ms),
+            ("batching.max_request_timeout_ms", self.max_request_timeout_ms),
+        ] {
+            if !(1..=LONGEST_MS).contains(&ms) {
+                return Err(format!("{key} must be from 1 to {LONGEST_MS}, not {ms}"));
+            }
+        }
         for (key, tokens) in
             [("batching.max_queue_tokens", self.max_queue_tokens), ("batching.max_bulk_tokens", self.max_bulk_tokens)]
         {

@@ -4,6 +4,7 @@
 //! `config.toml` at the top of the repository repeats every key with its default; a test holds the two equal.
 
 mod batching;
+mod cache;
 mod devices;
 mod log;
 mod model;
@@ -20,8 +21,9 @@ use figment::{
 use serde::{Deserialize, Serialize};
 
 pub use batching::Batching;
+pub use cache::{Cache, CacheMode};
 pub use devices::Devices;
-pub use log::{Log, LogFormat};
+pub use log::{AccessLog, Log, LogFormat};
 pub use model::{Model, ModelPrecision};
 pub use scoring::{Scoring, ThresholdRule};
 pub use server::{Secrets, Server};
@@ -40,6 +42,8 @@ pub struct Config {
     pub scoring: Scoring,
     /// How requests become batches, and how many may wait.
     pub batching: Batching,
+    /// What is remembered of earlier logs.
+    pub cache: Cache,
     /// What runs the model.
     pub devices: Devices,
     /// oddlog's own log.
@@ -79,6 +83,7 @@ impl Config {
         self.scoring.check()?;
         let labels = self.scoring.max_labels.max(self.scoring.labels.len());
         self.batching.check(labels * self.model.max_length.next_multiple_of(16))?;
+        self.cache.check()?;
         self.devices.check()
     }
 }
@@ -160,7 +165,16 @@ mod tests {
             ("[batching]\nmax_batch_rows = 1\n", "batching.max_batch_rows"),
             ("[batching]\nmax_bulk_tokens = 100\n", "batching.max_bulk_tokens"),
             ("[devices]\ndevices = []\n", "devices.devices"),
+            ("[cache]\nmax_bytes = 1000\n", "cache.max_bytes"),
+            ("[cache]\nttl_s = 0\n", "cache.ttl_s"),
+            ("[devices]\nrun_timeout_ms = 0\n", "devices.run_timeout_ms"),
+            ("[devices]\nready_timeout_ms = 86400001\n", "devices.ready_timeout_ms"),
+            ("[devices]\nmax_rebuild_backoff_ms = 1\n", "devices.max_rebuild_backoff_ms"),
             ("[server]\nlisten = \"nowhere\"\n", "server.listen"),
+            ("[server]\nidle_timeout_ms = 0\n", "server.idle_timeout_ms"),
+            ("[server]\nprivate_listen = \"nowhere\"\n", "server.private_listen"),
+            ("[server]\ntls_key_file = \"key.pem\"\n", "server.tls_certificate_file"),
+            ("[server]\nkey_max_in_flight = 3\n", "server.key_max_in_flight"),
         ] {
             let error = load(text).unwrap_err().to_string();
             assert!(error.contains(key), "{error}");

@@ -1,5 +1,7 @@
 //! `[scoring]`: what a score means.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::{at_least_one, share};
@@ -26,6 +28,8 @@ pub struct Scoring {
     pub hypothesis_template: String,
     /// Score from which a log is an anomaly, 0 to 1.
     pub threshold: f32,
+    /// Thresholds of sources that have one of their own, by the `source` that a request names, 0 to 1.
+    pub thresholds: BTreeMap<String, f32>,
     /// How score and threshold make a verdict.
     pub threshold_rule: ThresholdRule,
     /// Score each label on its own instead of against the others.
@@ -41,6 +45,7 @@ impl Default for Scoring {
             anomaly_label: "anomaly".into(),
             hypothesis_template: "This example is {}.".into(),
             threshold: 0.5,
+            thresholds: BTreeMap::new(),
             threshold_rule: ThresholdRule::Monotone,
             multi_label: false,
             max_labels: 32,
@@ -53,6 +58,14 @@ impl Scoring {
     /// A text that names the first key that cannot be used.
     pub(super) fn check(&self) -> Result<(), String> {
         at_least_one(&[("scoring.max_labels", self.max_labels)])?;
-        share("scoring.threshold", self.threshold)
+        share("scoring.threshold", self.threshold)?;
+        self.thresholds
+            .iter()
+            .try_for_each(|(source, threshold)| share(&format!("scoring.thresholds.{source}"), *threshold))
+    }
+
+    /// The threshold of requests that name `source`; the common one if it has none, or they name none.
+    pub fn threshold_of(&self, source: Option<&str>) -> f32 {
+        source.and_then(|source| self.thresholds.get(source)).copied().unwrap_or(self.threshold)
     }
 }

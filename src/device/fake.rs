@@ -1,24 +1,67 @@
 //! A device without a model: deterministic logits from the token ids, for tests of everything around the model and
-//! for measuring oddlog's own cost. It can be gated, and fails or panics on chosen tokens.
+//! for measuring oddlog's own cost. It can be gated, fails or panics on chosen tokens, has little memory, and plays
+//! a script of faults.
+
+use std::sync::{
+    Arc, Condvar, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use crossbeam_channel::Receiver;
 
-use super::{Device, DeviceError};
+use super::{Device, DeviceError, DeviceMaker, Terminate};
 use crate::model::InputTensors;
 
-/// Logits are a function of a row's ids alone, so company never changes them.
+/// What one run does.
+#[derive(Debug, Clone)]
+pub enum Step {
+    /// Runs.
+    Run,
+    /// Runs after a word from the other end, or once that is dropped; termination does not reach it.
+    Wait(Receiver<()>),
+    /// Fails.
+    Fail,
+    /// Finds no memory.
+    OutOfMemory,
+    /// Panics.
+    Panic,
+    /// Hangs until terminated.
+    Hang,
+}
+
+/// Logits are a function of a row's ids alone, so company never changes them. Clones share gate, script and memory.
+#[derive(Clone)]
 pub struct FakeDevice {
     name: String,
     classes: usize,
     gate: Option<Receiver<()>>,
     poison: Option<i64>,
     panic: Option<i64>,
+    script: Option<Receiver<Step>>,
+    memory: Arc<AtomicUsize>,
+    stop: Arc<Stop>,
+}
+
+/// Whether runs shall end.
+#[derive(Default)]
+struct Stop {
+    set: Mutex<bool>,
+    changed: Condvar,
 }
 
 impl FakeDevice {
     /// A device that answers at once with `classes` logits a row.
     pub fn new(name: impl Into<String>, classes: usize) -> Self {
-        Self { name: name.into(), classes, gate: None, poison: None, panic: None }
+        Self {
+            name: name.into(),
+            classes,
+            gate: None,
+            poison: None,
+            panic: None,
+            script: None,
+            memory: Arc::new(AtomicUsize::new(usize::MAX)),
+            stop: Arc::default(),
+        }
     }
 
     /// Runs one batch for each token that `gate` hands out; freely once its sender is gone.
@@ -38,6 +81,37 @@ impl FakeDevice {
         self.panic = Some(i64::from(id));
         self
     }
+
+    /// Each run takes the next step of `script`; it runs where there is none.
+    pub fn scripted(mut self, script: Receiver<Step>) -> Self {
+        self.script = Some(script);
+        self
+    }
+
+    /// Finds no memory for runs of more than `tokens` padded tokens, which may change at any time.
+    pub fn with_memory(mut self, tokens: Arc<AtomicUsize>) -> Self {
+        self.memory = tokens;
+        self
+    }
+
+    /// Makes it, and its clones after it.
+    pub fn maker(self) -> DeviceMaker {
+        // A device of its own is not terminated by what terminated the one before.
+        DeviceMaker::new(self.name.clone(), move || Ok(Self { stop: Arc::default(), ..self.clone() }))
+    }
+
+    fn play(&self, step: Step) -> Result<(), DeviceError> {
+        match step {
+            Step::Run => {}
+            // A closed gate stands open.
+            Step::Wait(gate) => drop(gate.recv()),
+            Step::Fail => return Err(DeviceError::Failed("the script says so".into())),
+            Step::OutOfMemory => return Err(DeviceError::OutOfMemory("the script says so".into())),
+            Step::Panic => panic!("the fake device's script says so"),
+            Step::Hang => return Err(self.stop.wait()),
+        }
+        Ok(())
+    }
 }
 
 impl Device for FakeDevice {
@@ -50,10 +124,17 @@ impl Device for FakeDevice {
             // A closed gate stands open.
             let _ = gate.recv();
         }
+        if let Some(step) = self.script.as_ref().and_then(|script| script.try_recv().ok()) {
+            self.play(step)?;
+        }
         let holds = |id: Option<i64>| id.is_some_and(|id| inputs.input_ids.contains(&id));
         assert!(!holds(self.panic), "the fake device was told to panic on this token");
         if holds(self.poison) {
-            return Err(DeviceError("the fake device was told to fail on this token".into()));
+            return Err(DeviceError::Failed("the fake device was told to fail on this token".into()));
+        }
+        let tokens = inputs.rows * inputs.len;
+        if tokens > self.memory.load(Ordering::Relaxed) {
+            return Err(DeviceError::OutOfMemory(format!("{tokens} tokens are too many")));
         }
         logits.clear();
         for row in 0..inputs.rows {
@@ -67,5 +148,32 @@ impl Device for FakeDevice {
             }));
         }
         Ok(())
+    }
+
+    fn terminator(&self) -> Option<Arc<dyn Terminate>> {
+        Some(self.stop.clone())
+    }
+}
+
+impl Stop {
+    fn wait(&self) -> DeviceError {
+        let stopped = self.changed.wait_while(self.lock(), |set| !*set);
+        drop(stopped.unwrap_or_else(PoisonError::into_inner));
+        DeviceError::Terminated
+    }
+
+    fn lock(&self) -> MutexGuard<'_, bool> {
+        self.set.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Terminate for Stop {
+    fn terminate(&self) {
+        *self.lock() = true;
+        self.changed.notify_all();
+    }
+
+    fn clear(&self) {
+        *self.lock() = false;
     }
 }

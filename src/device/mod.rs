@@ -10,14 +10,25 @@ pub mod custom_op;
 pub mod fake;
 pub mod onnx;
 
+use std::sync::Arc;
+
 pub use fake::FakeDevice;
 
-use crate::model::InputTensors;
+use crate::{error::StartError, model::InputTensors};
 
-/// A model run failed; the text is for the operator's log, never for a client.
+/// Why a model run failed; the text is for the operator's log, never for a client.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct DeviceError(pub String);
+pub enum DeviceError {
+    /// The run needs more memory than there is; a smaller one may succeed.
+    #[error("out of memory: {0}")]
+    OutOfMemory(String),
+    /// [`Terminate::terminate`] ended the run.
+    #[error("the run was terminated")]
+    Terminated,
+    /// Anything else.
+    #[error("{0}")]
+    Failed(String),
+}
 
 /// Something that runs the model, owned by one worker thread.
 pub trait Device: Send {
@@ -29,4 +40,46 @@ pub trait Device: Send {
     /// # Errors
     /// [`DeviceError`] if the run failed; the device stays usable.
     fn run(&mut self, inputs: &InputTensors, logits: &mut Vec<f32>) -> Result<(), DeviceError>;
+
+    /// What ends its runs from another thread, if anything can.
+    fn terminator(&self) -> Option<Arc<dyn Terminate>> {
+        None
+    }
+}
+
+/// Ends the runs of one device from another thread.
+pub trait Terminate: Send + Sync {
+    /// Asks the present run to end with [`DeviceError::Terminated`], and every later one too, until
+    /// [`clear`](Self::clear). It does not wait.
+    fn terminate(&self);
+
+    /// Lets runs go on again.
+    fn clear(&self);
+}
+
+/// How one device is made, and made again after it failed.
+pub struct DeviceMaker {
+    /// The name of the devices that it makes.
+    pub name: String,
+    make: Box<MakeDevice>,
+}
+
+type MakeDevice = dyn FnMut() -> Result<Box<dyn Device>, StartError> + Send;
+
+impl DeviceMaker {
+    /// `make` is called for the first device and for each one after it.
+    pub fn new<D: Device + 'static>(
+        name: String,
+        mut make: impl FnMut() -> Result<D, StartError> + Send + 'static,
+    ) -> Self {
+        Self { name, make: Box::new(move || Ok(Box::new(make()?))) }
+    }
+
+    /// A device.
+    ///
+    /// # Errors
+    /// [`StartError`] says what is wrong with it.
+    pub fn make(&mut self) -> Result<Box<dyn Device>, StartError> {
+        (self.make)()
+    }
 }

@@ -3,7 +3,7 @@
 use std::{
     path::{Path, PathBuf},
     sync::{
-        Mutex, OnceLock, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -17,7 +17,7 @@ use ort::{
     value::TensorRef,
 };
 
-use super::{Device, DeviceError, custom_op};
+use super::{Device, DeviceError, DeviceMaker, Terminate, custom_op};
 use crate::{
     error::StartError,
     model::{InputTensors, Model, files::PREPARED_GRAPH},
@@ -144,7 +144,14 @@ pub struct OnnxDevice {
     classes: usize,
     wants_types: bool,
     max_run_tokens: usize,
-    shrink: RunOptions,
+    options: Arc<Options>,
+}
+
+/// Options of the two kinds of runs: they are terminated together.
+struct Options {
+    plain: RunOptions,
+    /// Gives scratch memory back afterwards.
+    shrinking: RunOptions,
 }
 
 impl OnnxDevice {
@@ -159,9 +166,21 @@ impl OnnxDevice {
             .open(&model.files.onnx, options)
             .map_err(|e| fail(format!("it is no usable ONNX model: {}", e.message())))?;
         let wants_types = check_signature(&session).map_err(fail)?;
-        let shrink = shrinking_run_options().map_err(|e| fail(e.to_string()))?;
-        let classes = model.spec.classes;
-        Ok(Self { name, session, classes, wants_types, max_run_tokens: options.max_run_tokens, shrink })
+        let of_runs = Options::new().map_err(|e| fail(e.to_string()))?;
+        Ok(Self {
+            name,
+            session,
+            classes: model.spec.classes,
+            wants_types,
+            max_run_tokens: options.max_run_tokens,
+            options: Arc::new(of_runs),
+        })
+    }
+
+    /// Makes CPU sessions for `model`, as [`cpu`](Self::cpu) does.
+    pub fn cpu_maker(runtime: Runtime, name: String, model: &Model, options: CpuOptions) -> DeviceMaker {
+        let model = model.clone();
+        DeviceMaker::new(name.clone(), move || Self::cpu(runtime, name.clone(), &model, options))
     }
 
     fn run_rows(
@@ -180,14 +199,13 @@ impl OnnxDevice {
         if self.wants_types {
             named.push(("token_type_ids", tensor(&inputs.token_type_ids[cells])?.into()));
         }
-        let outputs = if rows * inputs.len * inputs.len > self.max_run_tokens.saturating_mul(KEEP_ARENA_UP_TO) {
-            self.session.run_with_options(named, &self.shrink).map_err(failed)?
-        } else {
-            self.session.run(named).map_err(failed)?
-        };
+        let large = rows * inputs.len * inputs.len > self.max_run_tokens.saturating_mul(KEEP_ARENA_UP_TO);
+        let options = if large { &self.options.shrinking } else { &self.options.plain };
+        let outputs = self.session.run_with_options(named, options).map_err(failed)?;
         let (shape, values) = outputs["logits"].try_extract_tensor::<f32>().map_err(failed)?;
         if shape[..] != [rows as i64, self.classes as i64] {
-            return Err(DeviceError(format!("logits have the shape {shape:?}, not [{rows}, {}]", self.classes)));
+            let text = format!("logits have the shape {shape:?}, not [{rows}, {}]", self.classes);
+            return Err(DeviceError::Failed(text));
         }
         logits.extend_from_slice(values);
         Ok(())
@@ -216,10 +234,55 @@ impl Device for OnnxDevice {
         logits.truncate(inputs.rows * self.classes);
         Ok(())
     }
+
+    fn terminator(&self) -> Option<Arc<dyn Terminate>> {
+        Some(self.options.clone())
+    }
 }
 
+impl Options {
+    fn new() -> ort::Result<Self> {
+        let mut shrinking = RunOptions::new()?;
+        shrinking.set("memory.enable_memory_arena_shrinkage", "cpu:0")?;
+        Ok(Self { plain: RunOptions::new()?, shrinking })
+    }
+}
+
+impl Terminate for Options {
+    fn terminate(&self) {
+        // Both only set a flag; ONNX Runtime looks at it before each operator.
+        for result in [self.plain.terminate(), self.shrinking.terminate()] {
+            result.unwrap_or_else(|error| tracing::error!(%error, "a run cannot be terminated"));
+        }
+    }
+
+    fn clear(&self) {
+        for result in [self.plain.unterminate(), self.shrinking.unterminate()] {
+            result.unwrap_or_else(|error| tracing::error!(%error, "runs stay terminated"));
+        }
+    }
+}
+
+/// What ONNX Runtime says, as far as it tells what to do. Its codes do not tell these apart: all are "failure" or
+/// "runtime exception".
 fn failed(error: ort::Error) -> DeviceError {
-    DeviceError(error.message().to_owned())
+    /// Of the arena (CPU and GPU), the C++ library, CUDA, and its libraries.
+    const OUT_OF_MEMORY: &[&str] = &[
+        "Failed to allocate memory",
+        "is smaller than requested bytes",
+        "bad_alloc",
+        "bad allocation",
+        "out of memory",
+        "ALLOC_FAILED",
+    ];
+    let message = error.message();
+    if message.contains("terminate flag") {
+        return DeviceError::Terminated;
+    }
+    match OUT_OF_MEMORY.iter().any(|text| message.contains(text)) {
+        true => DeviceError::OutOfMemory(message.to_owned()),
+        false => DeviceError::Failed(message.to_owned()),
+    }
 }
 
 /// Makes a session, the process's first one alone. ONNX Runtime looks whether it knows our domain and adds it if not,
@@ -247,12 +310,6 @@ fn cpu_builder(runtime: Runtime, options: CpuOptions, level: GraphOptimizationLe
         .with_auto_device(AutoDevicePolicy::PreferCPU)?
         .with_operators(custom_op::operators()?)?
         .with_execution_providers([ort::ep::CPU::default().with_arena_allocator(true).build().error_on_failure()])?)
-}
-
-fn shrinking_run_options() -> ort::Result<RunOptions> {
-    let mut options = RunOptions::new()?;
-    options.set("memory.enable_memory_arena_shrinkage", "cpu:0")?;
-    Ok(options)
 }
 
 /// Whether the graph wants `token_type_ids`.

@@ -5,11 +5,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::admission::{Admission, Class};
+use super::{admission::Admission, health::Health};
 use crate::{
-    batching::{Entry, Inbox, Job, JobError, NotTaken, Reply},
+    batching::{Class, Entry, Inbox, Job, JobError, NotTaken, Reply},
     classify::{Head, Labels, Task, label_scores},
-    config::Scoring,
+    config::{Batching, Scoring},
     error::RequestError,
     metrics::{Metrics, Stage},
     model::{InputTensors, PairTokenizer},
@@ -21,16 +21,35 @@ pub(super) struct Shared {
     pub head: Head,
     pub default_task: Arc<Task>,
     pub default_labels: Scoring,
-    pub request_timeout: Duration,
+    pub timeouts: Timeouts,
     pub admission: Arc<Admission>,
+    pub health: Arc<Health>,
     pub metrics: Arc<Metrics>,
 }
 
 /// A cheap, clonable way to the engine that does not keep it alive.
 #[derive(Clone)]
 pub struct Handle {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     inbox: Weak<Inbox>,
+}
+
+/// How long a request may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// If it names no time itself.
+    pub default: Duration,
+    /// The longest that it may name.
+    pub max: Duration,
+}
+
+impl Timeouts {
+    pub(super) fn new(config: &Batching) -> Self {
+        Self {
+            default: Duration::from_millis(config.request_timeout_ms),
+            max: Duration::from_millis(config.max_request_timeout_ms),
+        }
+    }
 }
 
 /// One scored log.
@@ -110,43 +129,85 @@ impl Handle {
         self.inbox.strong_count() > 0
     }
 
-    /// Scores one log. Dropping the future gives its place in the queue back.
+    /// How long requests may take.
+    pub fn timeouts(&self) -> Timeouts {
+        self.shared.timeouts
+    }
+
+    /// Whether a request would be let in now: worth asking before its body is read closely.
+    ///
+    /// # Errors
+    /// The refusal, already counted.
+    pub fn check(&self, class: Class, deadline: Instant) -> Result<(), RequestError> {
+        self.counted(self.shared.admission.check(class, Instant::now(), deadline))
+    }
+
+    /// Scores one log within the configured time. Dropping the future gives its place in the queue back.
     ///
     /// # Errors
     /// Any [`RequestError`] but `Invalid`.
     pub async fn classify(&self, log: &str, task: &Task, class: Class) -> Result<Classified, RequestError> {
-        let result = self.score(log, task, class).await;
-        if let Err(error) = &result
-            && let Some(reason) = refusal(error)
-        {
-            self.shared.metrics.refused(reason);
+        self.classify_by(log, task, class, Instant::now() + self.shared.timeouts.default).await
+    }
+
+    /// Scores one log. At `deadline` the answer is [`RequestError::DeadlineExceeded`], and no device takes it any more.
+    ///
+    /// # Errors
+    /// As [`classify`](Self::classify).
+    pub async fn classify_by(
+        &self,
+        log: &str,
+        task: &Task,
+        class: Class,
+        deadline: Instant,
+    ) -> Result<Classified, RequestError> {
+        let gone = Gone(Some(&self.shared.metrics));
+        let result = self.score(log, task, class, deadline).await;
+        gone.stayed();
+        self.counted(result)
+    }
+
+    fn counted<T>(&self, result: Result<T, RequestError>) -> Result<T, RequestError> {
+        let metrics = &self.shared.metrics;
+        match &result {
+            Err(RequestError::DeadlineExceeded) => metrics.expired.increment(1),
+            Err(error) => refusal(error).into_iter().for_each(|reason| metrics.refused(reason)),
+            Ok(_) => {}
         }
         result
     }
 
-    async fn score(&self, log: &str, task: &Task, class: Class) -> Result<Classified, RequestError> {
+    pub(super) async fn score(
+        &self,
+        log: &str,
+        task: &Task,
+        class: Class,
+        deadline: Instant,
+    ) -> Result<Classified, RequestError> {
         let Shared { tokenizer, admission, metrics, .. } = &*self.shared;
         let started = Instant::now();
-        let deadline = started + self.shared.request_timeout;
         if !self.is_open() {
             return Err(RequestError::Draining);
         }
-        admission.check(class)?;
+        if !self.shared.health.any_up() {
+            return Err(RequestError::Unavailable);
+        }
+        if class == Class::Interactive {
+            admission.check(class, started, deadline)?;
+        }
         let log = tokenizer.encode_log(log, task.lengths.clone());
         let tokenized = Instant::now();
         let padded_len = InputTensors::padded_len(task.longest_pair(tokenizer, log.ids.len()));
-        let permit = admission.admit(class, task.rows() * padded_len, deadline).await?;
+        let rows = task.rows();
+        let permit = admission.admit(class, rows * padded_len, tokenized, deadline).await?;
         let enqueued_at = Instant::now();
 
         let (reply, answer) = Reply::new(permit);
         let truncated = log.truncated;
         let item = Job { log, hypotheses: task.hypotheses.clone(), reply };
-        self.enqueue(Entry { item, rows: task.rows(), padded_len, enqueued_at, deadline })?;
+        self.enqueue(Entry { item, class, rows, padded_len, enqueued_at, deadline })?;
 
-        // The batcher answers what expires in the queue; the time once more is for the run itself, so that a device
-        // that hangs does not hold its callers for ever.
-        let patience = deadline + self.shared.request_timeout;
-        let output = match tokio::time::timeout_at(patience.into(), answer).await {
+        let output = match tokio::time::timeout_at(deadline.into(), answer).await {
             Ok(Ok(Ok(output))) => output,
             Ok(Ok(Err(JobError::Failed))) => return Err(RequestError::Inference),
             Ok(Ok(Err(JobError::Dropped)) | Err(_)) => return Err(RequestError::Unavailable),
@@ -190,8 +251,26 @@ impl Handle {
 fn refusal(error: &RequestError) -> Option<&'static str> {
     match error {
         RequestError::Overloaded { .. } => Some("queue_full"),
+        RequestError::TooLate { .. } => Some("too_late"),
         RequestError::Draining => Some("draining"),
         RequestError::Unavailable => Some("no_device"),
         RequestError::DeadlineExceeded | RequestError::Inference | RequestError::Invalid { .. } => None,
+    }
+}
+
+/// Counts a client that leaves before its answer: then the future is dropped, and this with it.
+struct Gone<'a>(Option<&'a Metrics>);
+
+impl Gone<'_> {
+    fn stayed(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Gone<'_> {
+    fn drop(&mut self) {
+        if let Some(metrics) = self.0 {
+            metrics.dropped_by_client.increment(1);
+        }
     }
 }

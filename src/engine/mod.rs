@@ -1,7 +1,7 @@
 //! The engine: the only place that starts device threads. It admits logs, queues them and answers each exactly once.
 //!
 //! ```text
-//! Handle::classify -> tokenise -> admit -> inbox ==> Batcher <- asked by <- device-0 .. device-N
+//! Handle::classify -> tokenise -> admit -> inbox ==> Batcher <- asked by <- device-0 .. device-N <- watchdog
 //!         ^                                                                      |
 //!         '----------------------------- oneshot Reply --------------------------'
 //! ```
@@ -10,90 +10,130 @@
 //! drains it and ends the workers. There are no stop flags. It does not know HTTP.
 
 mod admission;
+mod backoff;
+mod budget;
+mod crew;
 mod handle;
+mod health;
+mod pace;
+mod slot;
+mod watchdog;
 mod worker;
 
 use std::{
-    sync::Arc,
+    convert::Infallible,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, atomic::AtomicUsize},
     thread,
     time::{Duration, Instant},
 };
 
-use crossbeam_channel::{Receiver, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded};
 
-pub use admission::Class;
-pub use handle::{Classified, Handle, StageTimes};
+pub use crate::batching::Class;
+pub use handle::{Classified, Handle, StageTimes, Timeouts};
 
 use crate::{
     batching::{Batcher, Inbox, Limits},
     classify::{Head, Task},
-    config::{Batching, Scoring},
-    device::Device,
+    config::{Batching, Devices, Scoring},
+    device::{Device, DeviceMaker},
     error::StartError,
     metrics::Metrics,
     model::{InputTensors, Model},
 };
 use admission::Admission;
+use crew::Crew;
 use handle::Shared;
+use health::Health;
+use pace::Pace;
+use slot::Slot;
+use watchdog::Watchdog;
 use worker::Worker;
+
+/// The devices that an engine works with.
+pub struct Fleet {
+    /// How each of them is made.
+    pub makers: Vec<DeviceMaker>,
+    /// What happens when they fail.
+    pub rules: Devices,
+}
 
 /// Running devices and the queue before them.
 pub struct Engine {
     inbox: Arc<Inbox>,
     shared: Arc<Shared>,
+    /// Its end wakes devices that wait to be made anew.
+    _closing: Sender<Infallible>,
     ended: Receiver<()>,
-    workers: usize,
+    threads: usize,
 }
 
 impl Engine {
-    /// Warms up every device with a run, then starts a worker thread for each.
+    /// Makes every device and warms it up with a run, then starts a worker thread for each, and one that watches them.
     ///
     /// # Errors
     /// [`StartError::Config`] if the configured labels cannot be used with this model; [`StartError::Device`] if a
-    /// device cannot run it.
+    /// device cannot run it; what makes the devices may say more.
     pub fn start(
         model: &Model,
-        devices: Vec<Box<dyn Device>>,
+        fleet: Fleet,
         scoring: &Scoring,
         batching: &Batching,
         metrics: Arc<Metrics>,
     ) -> Result<Self, StartError> {
+        let Fleet { makers, rules } = fleet;
         let task = Task::configured(scoring, &model.tokenizer)?;
-        let limits = Limits {
-            max_tokens: batching.max_batch_tokens,
-            max_rows: batching.max_batch_rows,
-            max_padding: batching.max_padding,
-            max_delay: Duration::from_micros(batching.max_queue_delay_us),
-        };
-        let admission = Arc::new(Admission::new(batching, devices.len()));
-        let (inbox, batcher) = Batcher::new(admission.max_jobs(), metrics.clone());
-        let batcher = Arc::new(batcher);
-        let workers = devices.len();
-        let (ending, ended) = bounded(workers);
-        for mut device in devices {
-            warm_up(device.as_mut(), model, &task)?;
-            let name = device.name().to_owned();
-            let worker = Worker::new(device, model, batcher.clone(), limits, admission.clone(), metrics.clone());
-            let ending = ending.clone();
-            thread::Builder::new()
-                .name(format!("device-{name}"))
-                .spawn(move || {
-                    worker.run();
-                    // The engine may be gone already; then nobody counts.
-                    let _ = ending.try_send(());
-                })
-                .map_err(|e| StartError::Device { name, reason: format!("its thread cannot be started: {e}") })?;
-        }
-        let shared = Shared {
+        let admission = Arc::new(Admission::new(batching, makers.len()));
+        let health = Arc::new(Health::new(&rules, Instant::now()));
+        let (inbox, batcher) = Batcher::new(admission.max_jobs(), admission.rate().clone(), metrics.clone());
+        let threads = makers.len() + 1;
+        let (ending, ended) = bounded(threads);
+        let (changing, changed) = bounded(1);
+        let (keep_open, closing) = bounded(0);
+        let crew = Arc::new(Crew {
+            batcher,
+            limits: limits(batching),
             tokenizer: model.tokenizer.clone(),
-            head: Head::from(&model.spec),
-            default_task: Arc::new(task),
-            default_labels: scoring.clone(),
-            request_timeout: Duration::from_millis(batching.request_timeout_ms),
-            admission,
-            metrics,
+            pad_id: model.spec.pad_id,
+            classes: model.spec.classes,
+            first_run: first_run(model, &task),
+            admission: admission.clone(),
+            metrics: metrics.clone(),
+            health: health.clone(),
+            rules,
+            closing,
+            working: AtomicUsize::new(makers.len()),
+            ended: ending,
+            changed: changing,
+        });
+        let engine = Self {
+            inbox: Arc::new(inbox),
+            shared: Arc::new(Shared {
+                tokenizer: model.tokenizer.clone(),
+                head: Head::from(&model.spec),
+                default_task: Arc::new(task),
+                default_labels: scoring.clone(),
+                timeouts: Timeouts::new(batching),
+                admission,
+                health,
+                metrics,
+            }),
+            _closing: keep_open,
+            ended,
+            threads,
         };
-        Ok(Self { inbox: Arc::new(inbox), shared: Arc::new(shared), ended, workers })
+        let made = makers.into_iter().map(|maker| make(maker, &crew)).collect::<Result<Vec<_>, _>>()?;
+        let slots = made.iter().map(|(slot, _)| slot.clone()).collect();
+        for (slot, device) in made {
+            Worker::new(crew.clone(), slot.clone(), device).start().map_err(no_thread(&slot.name))?;
+        }
+        let watchdog = Watchdog { crew, slots, changed };
+        thread::Builder::new()
+            .name("watchdog".into())
+            .spawn(move || watchdog.run())
+            .map_err(no_thread("that watches the others"))?;
+        Ok(engine)
     }
 
     /// A handle to classify with. It does not keep the engine alive.
@@ -104,15 +144,27 @@ impl Engine {
     /// Closes the inbox, lets the devices finish what was accepted, and waits for them at most `bound`.
     /// Returns whether all of them ended.
     pub fn shutdown(self, bound: Duration) -> bool {
-        let Self { inbox, ended, workers, .. } = self;
-        drop(inbox);
+        let Self { inbox, ended, threads, _closing, .. } = self;
+        drop((inbox, _closing));
         let until = Instant::now() + bound;
-        (0..workers).all(|_| ended.recv_deadline(until).is_ok())
+        (0..threads).all(|_| ended.recv_deadline(until).is_ok())
     }
 }
 
-/// One run with a log of some length, so that the first request does not pay for it and a broken graph is seen now.
-fn warm_up(device: &mut dyn Device, model: &Model, task: &Task) -> Result<(), StartError> {
+fn limits(batching: &Batching) -> Limits {
+    Limits {
+        max_tokens: batching.max_batch_tokens,
+        max_bulk_tokens: batching.bulk_batch_tokens(),
+        max_rows: batching.max_batch_rows,
+        max_padding: batching.max_padding,
+        bulk_share: batching.bulk_share,
+        max_delay: Duration::from_micros(batching.max_queue_delay_us),
+    }
+}
+
+/// What a device runs first: a log of some length, so that the first request does not pay for it and a broken graph is
+/// seen at once.
+fn first_run(model: &Model, task: &Task) -> InputTensors {
     let log = model.tokenizer.encode_log("INFO oddlog starts and runs the model once", task.lengths.clone());
     let mut inputs = InputTensors::default();
     inputs.reset(task.rows(), task.longest_pair(&model.tokenizer, log.ids.len()), model.spec.pad_id);
@@ -120,14 +172,29 @@ fn warm_up(device: &mut dyn Device, model: &Model, task: &Task) -> Result<(), St
         inputs.push(&model.tokenizer, &log.ids, hypothesis);
     }
     inputs.finish();
-    let mut logits = Vec::new();
-    let name = device.name().to_owned();
-    let fail = |reason: String| StartError::Device { name, reason };
-    match device.run(&inputs, &mut logits) {
-        Err(e) => Err(fail(format!("the model does not run: {e}"))),
-        Ok(()) if logits.iter().any(|z| !z.is_finite()) => {
-            Err(fail("the model gives logits that are not finite numbers; its weights are broken".into()))
+    inputs
+}
+
+/// A device that ran once, and the slot for it and those after it.
+fn make(mut maker: DeviceMaker, crew: &Crew) -> Result<(Arc<Slot>, Box<dyn Device>), StartError> {
+    let mut device = maker.make()?;
+    let fail = |reason: String| StartError::Device { name: maker.name.clone(), reason };
+    let (mut logits, started) = (Vec::new(), Instant::now());
+    match catch_unwind(AssertUnwindSafe(|| device.run(&crew.first_run, &mut logits))) {
+        Err(_) => return Err(fail("it panics when it runs the model".into())),
+        Ok(Err(e)) => return Err(fail(format!("the model does not run: {e}"))),
+        Ok(Ok(())) if logits.iter().any(|z| !z.is_finite()) => {
+            return Err(fail("the model gives logits that are not finite numbers; its weights are broken".into()));
         }
-        Ok(()) => Ok(()),
+        Ok(Ok(())) => {}
     }
+    let now = Instant::now();
+    crew.health.succeeded(now);
+    let pace = Pace::new(crew.first_run.rows * crew.first_run.len, now - started, now);
+    Ok((Arc::new(Slot::new(maker, device.as_ref(), pace, crew)), device))
+}
+
+fn no_thread(name: &str) -> impl FnOnce(std::io::Error) -> StartError {
+    let name = name.to_owned();
+    move |e| StartError::Device { name, reason: format!("its thread cannot be started: {e}") }
 }

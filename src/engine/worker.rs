@@ -1,136 +1,336 @@
-//! A device's thread: asks for a batch, pads it, runs it, answers its jobs. It cannot die of a batch.
+//! A device's thread: asks for a batch, pads it, runs it, answers its jobs. It cannot die of a batch: a failed one is
+//! halved until what fails is alone, and a device that panicked is made anew.
 
 use std::{
+    io,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
+    thread,
     time::{Duration, Instant},
 };
 
-use metrics::Histogram;
+use crossbeam_channel::RecvTimeoutError;
 
-use super::admission::Admission;
+use super::{backoff::Backoff, budget::Budget, crew::Crew, pace::Pace, slot::Slot};
 use crate::{
-    batching::{Batcher, Entry, Job, JobError, JobOutput, JobTimes, Limits},
+    batching::{Entry, Job, JobError, JobOutput, JobTimes, Limits, still_wanted},
     device::{Device, DeviceError},
-    metrics::Metrics,
-    model::{InputTensors, Model, PairTokenizer},
+    model::InputTensors,
 };
 
 pub(super) struct Worker {
-    device: Box<dyn Device>,
-    batcher: Arc<Batcher>,
+    crew: Arc<Crew>,
+    slot: Arc<Slot>,
+    number: u64,
+    /// The device to start with; without one, one is made.
+    device: Option<Box<dyn Device>>,
+    /// Why one would be made, for the metrics.
+    reason: &'static str,
     limits: Limits,
-    tokenizer: Arc<PairTokenizer>,
-    pad_id: u32,
-    classes: usize,
-    admission: Arc<Admission>,
-    metrics: Arc<Metrics>,
-    run_time: Histogram,
+    budget: Budget,
+    pace: Pace,
     inputs: InputTensors,
     logits: Vec<f32>,
+    /// Whether parts of a failed batch may wait in the slot.
+    has_rest: bool,
+}
+
+/// A run that came back.
+struct Ran {
+    /// `None` if the device panicked.
+    result: Option<Result<(), DeviceError>>,
+    entries: Vec<Entry<Job>>,
+    time: Duration,
+}
+
+/// Why a worker works with its device no longer.
+enum End {
+    /// The engine ends and nothing waits.
+    Closed,
+    /// Another thread works here now.
+    Abandoned,
+    /// The device cannot be trusted any more.
+    Panicked,
 }
 
 impl Worker {
-    pub fn new(
-        device: Box<dyn Device>,
-        model: &Model,
-        batcher: Arc<Batcher>,
-        limits: Limits,
-        admission: Arc<Admission>,
-        metrics: Arc<Metrics>,
-    ) -> Self {
+    /// A slot's first thread, with a device that ran once.
+    pub fn new(crew: Arc<Crew>, slot: Arc<Slot>, device: Box<dyn Device>) -> Self {
+        Self { device: Some(device), ..Self::replacement(crew, slot, 0) }
+    }
+
+    /// A thread for a slot whose last one hangs.
+    pub fn replacement(crew: Arc<Crew>, slot: Arc<Slot>, number: u64) -> Self {
+        let budget = Budget::new(crew.limits.max_tokens);
+        slot.metrics.token_budget.set(budget.tokens() as f64);
         Self {
-            run_time: metrics.device_run(device.name()),
-            device,
-            batcher,
-            limits,
-            tokenizer: model.tokenizer.clone(),
-            pad_id: model.spec.pad_id,
-            classes: model.spec.classes,
-            admission,
-            metrics,
+            pace: slot.first_pace,
+            limits: crew.limits,
+            crew,
+            slot,
+            number,
+            device: None,
+            reason: "hang",
+            budget,
             inputs: InputTensors::default(),
             logits: Vec::new(),
+            has_rest: false,
         }
     }
 
-    /// Works until the inbox is closed and empty.
-    pub fn run(mut self) {
-        while let Some(batch) = self.batcher.next_batch(&self.limits) {
-            self.run_entries(batch.entries);
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn start(self) -> io::Result<()> {
+        thread::Builder::new().name(format!("device-{}", self.slot.name)).spawn(move || self.run()).map(drop)
+    }
+
+    /// Works until the inbox is closed and empty, or the thread is abandoned.
+    fn run(mut self) {
+        loop {
+            let device = self.device.take().map_or_else(|| self.rebuild(), Ok);
+            let end = device.map_or_else(
+                |end| end,
+                |mut device| {
+                    let end = self.serve(device.as_mut());
+                    drop_quietly(device);
+                    end
+                },
+            );
+            match end {
+                End::Panicked => self.reason = "panic",
+                End::Closed => return self.crew.leave(&self.slot),
+                End::Abandoned => return self.slot.came_back(),
+            }
         }
     }
 
-    /// Runs the entries; on an error halves them until what fails is alone, so that it harms no neighbour.
-    fn run_entries(&mut self, mut entries: Vec<Entry<Job>>) {
-        if entries.is_empty() {
-            return;
+    fn serve(&mut self, device: &mut dyn Device) -> End {
+        while let Some(entries) = self.next_entries() {
+            if let Err(end) = self.run_entries(device, entries) {
+                return end;
+            }
         }
-        let started = Instant::now();
-        match self.run_once(&entries) {
-            Ok(()) => self.answer(entries, started, started.elapsed()),
-            Err(error) if entries.len() == 1 => {
-                tracing::warn!(device = self.device.name(), %error, "the model failed on one log");
-                self.metrics.failed_jobs(1);
-                for entry in entries {
-                    self.send(entry, Err(JobError::Failed));
+        End::Closed
+    }
+
+    /// Parts of a failed batch first, cut to what there may be memory for.
+    fn next_entries(&mut self) -> Option<Vec<Entry<Job>>> {
+        if self.has_rest {
+            if let Some(mut entries) = self.slot.pop_rest() {
+                while entries.len() > 1 && cells(&entries) > self.budget.tokens() {
+                    self.slot.push_rest(entries.split_off(entries.len() / 2));
                 }
+                return Some(entries);
             }
-            Err(error) => {
-                tracing::warn!(device = self.device.name(), %error, logs = entries.len(), "a batch failed; halving it");
-                let second = entries.split_off(entries.len() / 2);
-                self.run_entries(entries);
-                self.run_entries(second);
+            self.has_rest = false;
+        }
+        self.crew.batcher.next_batch(&self.limits).map(|batch| batch.entries)
+    }
+
+    fn run_entries(&mut self, device: &mut dyn Device, entries: Vec<Entry<Job>>) -> Result<(), End> {
+        let started = Instant::now();
+        let entries = still_wanted(entries, started);
+        if entries.is_empty() {
+            return Ok(());
+        }
+        let cells = cells(&entries);
+        if catch_unwind(AssertUnwindSafe(|| self.fill(&entries))).is_err() {
+            self.failed(entries, &DeviceError::Failed("its tensors cannot be made".into()));
+            return Ok(());
+        }
+        let Ran { result, entries, time } = self.run_watched(device, entries)?;
+        match result {
+            Some(Ok(())) => {
+                self.observe(cells, time);
+                self.answer(entries, started);
+                Ok(())
+            }
+            Some(Err(DeviceError::Terminated)) => {
+                self.crew.refuse(entries);
+                Ok(())
+            }
+            Some(Err(error)) => {
+                if matches!(error, DeviceError::OutOfMemory(_)) {
+                    self.shrink(cells);
+                }
+                self.failed(entries, &error);
+                Ok(())
+            }
+            None => {
+                self.failed(entries, &DeviceError::Failed("the device panicked".into()));
+                Err(End::Panicked)
             }
         }
     }
 
-    fn run_once(&mut self, entries: &[Entry<Job>]) -> Result<(), DeviceError> {
-        let rows = entries.iter().map(|e| e.rows).sum();
-        let longest = entries.iter().map(|e| e.padded_len).max().unwrap_or_default();
-        self.inputs.reset(rows, longest, self.pad_id);
+    /// Runs what is in the tensors, with `entries` in the slot meanwhile.
+    fn run_watched(&mut self, device: &mut dyn Device, entries: Vec<Entry<Job>>) -> Result<Ran, End> {
+        let least = Duration::from_millis(self.crew.rules.run_timeout_ms);
+        let started = Instant::now();
+        self.slot.arm(entries, started, self.pace.allowed(tokens(&self.inputs), started, least));
+        let (inputs, logits) = (&self.inputs, &mut self.logits);
+        let result = catch_unwind(AssertUnwindSafe(|| device.run(inputs, logits)));
+        let time = started.elapsed();
+        let finished = self.slot.disarm(self.number).ok_or(End::Abandoned)?;
+        self.slot.metrics.run_time.record(time);
+        let expected = self.inputs.rows * self.crew.classes;
+        let result = match result {
+            Ok(Ok(())) if logits.len() != expected => {
+                Some(Err(DeviceError::Failed(format!("{} logits instead of {expected}", logits.len()))))
+            }
+            // Whatever it says about its end: it took too long.
+            Ok(Err(_)) if finished.terminated => Some(Err(DeviceError::Terminated)),
+            Ok(result) => Some(result),
+            Err(_) => None,
+        };
+        Ok(Ran { result, entries: finished.entries, time })
+    }
+
+    fn fill(&mut self, entries: &[Entry<Job>]) {
+        self.inputs.reset(rows(entries), longest(entries), self.crew.pad_id);
         for job in entries.iter().map(|e| &e.item) {
             for hypothesis in job.hypotheses.iter() {
-                self.inputs.push(&self.tokenizer, &job.log.ids, hypothesis);
+                self.inputs.push(&self.crew.tokenizer, &job.log.ids, hypothesis);
             }
         }
         self.inputs.finish();
-        let started = Instant::now();
-        let (device, inputs, logits) = (&mut self.device, &self.inputs, &mut self.logits);
-        let run = catch_unwind(AssertUnwindSafe(|| device.run(inputs, logits)));
-        let time = started.elapsed();
-        self.run_time.record(time);
-        run.map_err(|_| DeviceError("the device panicked".into()))??;
-        if self.logits.len() != rows * self.classes {
-            return Err(DeviceError(format!("{} logits for {rows} rows", self.logits.len())));
-        }
-        let cells = rows * longest;
-        self.admission.observe_run(cells, time);
-        self.metrics.batch_rows.record(rows as f64);
-        self.metrics.batch_tokens.record(cells as f64);
-        self.metrics.batch_padding.record(1.0 - self.inputs.tokens() as f64 / cells as f64);
-        Ok(())
     }
 
-    fn answer(&self, entries: Vec<Entry<Job>>, started: Instant, inference: Duration) {
+    fn observe(&mut self, cells: usize, time: Duration) {
+        let now = Instant::now();
+        self.pace.observe(cells, time, now);
+        self.crew.health.succeeded(now);
+        self.crew.admission.observe_run(cells, time);
+        let metrics = &self.crew.metrics;
+        metrics.batch_rows.record(self.inputs.rows as f64);
+        metrics.batch_tokens.record(cells as f64);
+        metrics.batch_padding.record(1.0 - self.inputs.tokens() as f64 / cells as f64);
+        if self.budget.succeeded() {
+            self.set_limit();
+            tracing::info!(device = self.slot.name, tokens = self.budget.tokens(), "the token budget grows back");
+        }
+    }
+
+    fn shrink(&mut self, cells: usize) {
+        self.budget.shrink(cells);
+        self.set_limit();
+        self.slot.metrics.budget_shrinks.increment(1);
+        tracing::warn!(
+            device = self.slot.name,
+            cells,
+            tokens = self.budget.tokens(),
+            "out of memory; taking fewer tokens"
+        );
+    }
+
+    fn set_limit(&mut self) {
+        self.limits.max_tokens = self.budget.tokens();
+        self.slot.metrics.token_budget.set(self.budget.tokens() as f64);
+    }
+
+    /// Answers a log that failed alone; halves more of them, so that none harms its neighbour.
+    fn failed(&mut self, mut entries: Vec<Entry<Job>>, error: &DeviceError) {
+        let device = &self.slot.name;
+        if entries.len() < 2 {
+            tracing::warn!(device, %error, "the model failed on one log");
+            self.crew.metrics.failed_jobs(entries.len());
+            return entries.into_iter().for_each(|entry| self.crew.send(entry, Err(JobError::Failed)));
+        }
+        tracing::warn!(device, %error, logs = entries.len(), "a batch failed; halving it");
+        self.slot.metrics.halved.increment(1);
+        let second = entries.split_off(entries.len() / 2);
+        self.slot.push_rest(second);
+        self.slot.push_rest(entries);
+        self.has_rest = true;
+    }
+
+    fn answer(&self, entries: Vec<Entry<Job>>, started: Instant) {
+        let inference = started.elapsed();
         let mut at = 0;
         for entry in entries {
-            let values = entry.rows * self.classes;
+            let values = entry.rows * self.crew.classes;
             let logits = self.logits[at..at + values].to_vec();
             at += values;
             if logits.iter().any(|z| !z.is_finite()) {
-                self.metrics.failed_jobs(1);
-                self.send(entry, Err(JobError::Failed));
+                self.crew.metrics.failed_jobs(1);
+                self.crew.send(entry, Err(JobError::Failed));
                 continue;
             }
             let times = JobTimes { queue: started - entry.enqueued_at, inference };
-            self.send(entry, Ok(JobOutput { logits, times }));
+            self.crew.send(entry, Ok(JobOutput { logits, times }));
         }
     }
 
-    fn send(&self, entry: Entry<Job>, result: Result<JobOutput, JobError>) {
-        if !entry.item.reply.send(result) {
-            self.metrics.dropped_by_client.increment(1);
+    /// Makes the device anew: at once, then after longer and longer waits.
+    fn rebuild(&mut self) -> Result<Box<dyn Device>, End> {
+        let (crew, slot) = (self.crew.clone(), self.slot.clone());
+        let ms = Duration::from_millis;
+        let mut backoff = Backoff::new(ms(crew.rules.rebuild_backoff_ms), ms(crew.rules.max_rebuild_backoff_ms));
+        loop {
+            let made = self.make()?;
+            crew.metrics.rebuilt(&slot.name, self.reason, made.is_ok());
+            let reason = match made {
+                Ok(device) => {
+                    slot.set_up(true);
+                    tracing::info!(device = slot.name, after = self.reason, "the device is made anew");
+                    return Ok(device);
+                }
+                Err(reason) => reason,
+            };
+            slot.set_up(false);
+            crew.refuse(slot.take_rest());
+            let wait = backoff.wait(fastrand::f64());
+            tracing::warn!(device = slot.name, reason, ?wait, "the device cannot be made");
+            if crew.closing.recv_timeout(wait) == Err(RecvTimeoutError::Disconnected) {
+                return Err(End::Closed);
+            }
         }
     }
+
+    /// A device that ran once, or what is wrong with it.
+    fn make(&mut self) -> Result<Result<Box<dyn Device>, String>, End> {
+        let mut device = match catch_unwind(AssertUnwindSafe(|| self.slot.make())) {
+            Ok(Ok(device)) => device,
+            Ok(Err(error)) => return Ok(Err(error.to_string())),
+            Err(_) => return Ok(Err("making it panicked".into())),
+        };
+        self.inputs.clone_from(&self.crew.first_run);
+        let reason = match self.run_watched(device.as_mut(), Vec::new()) {
+            Ok(Ran { result: Some(Ok(())), .. }) if self.logits.iter().all(|z| z.is_finite()) => {
+                self.crew.health.succeeded(Instant::now());
+                return Ok(Ok(device));
+            }
+            Ok(Ran { result: Some(Ok(())), .. }) => Ok("its logits are not finite numbers".into()),
+            Ok(Ran { result: Some(Err(error)), .. }) => Ok(error.to_string()),
+            Ok(Ran { result: None, .. }) => Ok("its first run panicked".into()),
+            Err(end) => Err(end),
+        };
+        drop_quietly(device);
+        reason.map(Err)
+    }
+}
+
+/// A device that failed may fail at its end, too.
+fn drop_quietly(device: Box<dyn Device>) {
+    if catch_unwind(AssertUnwindSafe(|| drop(device))).is_err() {
+        tracing::warn!("a device panicked at its end");
+    }
+}
+
+fn rows(entries: &[Entry<Job>]) -> usize {
+    entries.iter().map(|e| e.rows).sum()
+}
+
+fn longest(entries: &[Entry<Job>]) -> usize {
+    entries.iter().map(|e| e.padded_len).max().unwrap_or_default()
+}
+
+fn cells(entries: &[Entry<Job>]) -> usize {
+    rows(entries) * longest(entries)
+}
+
+fn tokens(inputs: &InputTensors) -> usize {
+    inputs.rows * inputs.len
 }

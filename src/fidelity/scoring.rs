@@ -71,7 +71,7 @@ impl<'a> Scorer<'a> {
             inputs.finish();
             self.device.run(&inputs, &mut logits)?;
             if logits.len() != group.len() * values {
-                return Err(DeviceError(format!("{} logits for {} rows", logits.len(), inputs.rows)));
+                return Err(DeviceError::Failed(format!("{} logits for {} rows", logits.len(), inputs.rows)));
             }
             for (index, logits) in group.iter().zip(logits.chunks_exact(values)) {
                 results[*index] = logits.to_vec();

@@ -73,7 +73,9 @@ pub fn unprocessable(problems: &[Problem]) -> Response<Body> {
 /// A request that got no verdict.
 pub fn refused(error: &RequestError) -> Response<Body> {
     let (status, retry_after) = match error {
-        RequestError::Overloaded { retry_after } => (StatusCode::TOO_MANY_REQUESTS, Some(retry_after.as_secs())),
+        RequestError::Overloaded { retry_after } | RequestError::TooLate { retry_after } => {
+            (StatusCode::TOO_MANY_REQUESTS, Some(retry_after.as_secs()))
+        }
         RequestError::Draining => (StatusCode::SERVICE_UNAVAILABLE, Some(1)),
         RequestError::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, Some(5)),
         RequestError::DeadlineExceeded => (StatusCode::GATEWAY_TIMEOUT, None),

@@ -1,8 +1,8 @@
 //! `POST /api/v1/analyze/batch`: many logs in one call, each answered or refused on its own.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, sync::Arc, time::Instant};
 
-use hyper::{Request, Response, StatusCode, body::Incoming};
+use hyper::{Request, Response, StatusCode, body::Incoming, header::HeaderValue};
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 use tokio::task::JoinSet;
@@ -14,13 +14,16 @@ use super::{
     body,
     fields::{self, Fields},
     openapi::Refusals,
+    patience,
     problem::Problem,
+    v1::OUTCOME,
 };
 use crate::{
     classify::{Task, verdict},
     config::Server,
-    engine::{Class, Classified, Handle},
+    engine::Class,
     error::RequestError,
+    verdicts::{Answer, Outcome, Verdicts},
 };
 
 /// Logs of one call that are in the engine at once: enough for full batches on several devices.
@@ -28,23 +31,31 @@ const IN_FLIGHT: usize = 256;
 /// Labels in a body that are looked at; how many are allowed is for the engine to say.
 const MAX_LABELS: usize = 1024;
 
+/// A candidate label: some words, not blank.
+#[derive(ToSchema)]
+#[schema(pattern = r"\S", min_length = 1)]
+#[expect(dead_code, reason = "for the documentation alone")]
+struct Label(String);
+
 /// Many logs to score, and with what.
 #[derive(Debug, ToSchema)]
 #[schema(example = json!({
     "logs": ["ERROR: Database connection timeout after 30s", "user 42 logged in from 10.0.0.7"], "threshold": 0.5
 }))]
 pub struct BatchRequest<'a> {
-    /// The log messages. An entry that is no string, or blank, gets an error of its own.
-    #[schema(value_type = Vec<String>)]
+    /// The log messages, strings. An entry that is no string, or blank, gets an error of its own.
+    #[schema(value_type = Vec<Value>)]
     logs: Vec<&'a RawValue>,
     /// Score from which a log is an anomaly, 0 to 1; `null` or absent takes the configured one.
     #[schema(minimum = 0, maximum = 1)]
     threshold: Option<f32>,
     /// Candidate labels instead of the configured ones.
+    #[schema(value_type = Option<Vec<Label>>, min_items = 1, max_items = 32)]
     labels: Option<Vec<String>>,
     /// Which label counts as the anomaly: by default the configured one, or the first if it is not among `labels`.
     anomaly_label: Option<String>,
     /// The hypothesis, with `{}` for the label.
+    #[schema(pattern = r"\{\}")]
     hypothesis_template: Option<String>,
     /// Score each label on its own instead of against the others.
     multi_label: Option<bool>,
@@ -154,14 +165,30 @@ impl Serialize for Scores<'_> {
 #[utoipa::path(
     post, path = "/api/v1/analyze/batch", tag = "analysis", operation_id = "analyze_batch",
     request_body = BatchRequest, security((), ("bearer" = [])),
-    responses((status = 200, description = "One entry a log", body = BatchResponse), Refusals)
+    params(("x-request-timeout-ms" = Option<u64>, Header, minimum = 1,
+        description = "How long the client waits for the whole call, in ms; by default each log has \
+            `batching.request_timeout_ms` from its turn on")),
+    responses(
+        (status = 200, description = "One entry a log", body = BatchResponse, headers(
+            ("x-oddlog-cache" = String, description = "How many logs were which, such as `hit=3, joined=1, miss=4`")
+        )),
+        Refusals
+    )
 )]
 pub async fn analyze_batch(app: &App, request: Request<Incoming>) -> Response<Body> {
     let media_type = body::media_type(request.headers());
+    let (timeouts, now) = (app.handle.timeouts(), Instant::now());
+    let deadline = match patience::deadline(request.headers(), timeouts.max, now) {
+        Ok(deadline) => deadline,
+        Err(answer) => return answer,
+    };
     let received = match body::read(app, request).await {
         Ok(received) => received,
         Err(answer) => return answer,
     };
+    if let Err(error) = app.verdicts.check(Class::Bulk, deadline.unwrap_or(now + timeouts.default)) {
+        return refused(&error);
+    }
     let (text, plain) = match body::text(media_type.as_deref(), &received.bytes) {
         Ok(text) => text,
         Err(answer) => return answer,
@@ -179,14 +206,15 @@ pub async fn analyze_batch(app: &App, request: Request<Incoming>) -> Response<Bo
     if !app.handle.is_open() {
         return refused(&RequestError::Draining);
     }
-    let outcomes = score(&app.handle, &task, &logs).await;
+    let outcomes = score(&app.verdicts, &task, &logs, deadline).await;
     let scoring = app.handle.scoring();
     let threshold = threshold.unwrap_or(scoring.threshold);
-    let results = outcomes.iter().map(|outcome| match outcome {
+    let results = outcomes.iter().zip(&logs).map(|(outcome, log)| match outcome {
         Err(error) => BatchResult::Refusal(BatchRefusal { error: error.clone() }),
-        Ok(classified) => {
+        Ok(Answer { classified, .. }) => {
             let verdict = verdict(&classified.scores, &task, threshold, scoring.threshold_rule);
             app.handle.metrics().verdict(verdict.is_anomaly);
+            app.note_verdict(log.get(), &task.labels[verdict.label], verdict.confidence);
             BatchResult::Verdict(BatchVerdict {
                 label: &task.labels[verdict.label],
                 confidence: verdict.confidence,
@@ -196,12 +224,33 @@ pub async fn analyze_batch(app: &App, request: Request<Incoming>) -> Response<Bo
             })
         }
     });
-    json_answer(StatusCode::OK, &BatchResponse { results: results.collect(), threshold })
+    let mut answer = json_answer(StatusCode::OK, &BatchResponse { results: results.collect(), threshold });
+    if let Some(counts) = counts(&outcomes) {
+        answer.headers_mut().insert(OUTCOME, counts);
+    }
+    answer
 }
 
-/// Scores every log, at most [`IN_FLIGHT`] at once, on all HTTP threads: tokenising a long call on one of them would
-/// hold up other connections. Dropping the future takes back what is still waiting.
-async fn score(handle: &Handle, task: &Arc<Task>, logs: &[&RawValue]) -> Vec<Result<Classified, ItemError>> {
+/// How many answered logs were hits and so on; `None` if nothing is remembered at all.
+fn counts(outcomes: &[Result<Answer, ItemError>]) -> Option<HeaderValue> {
+    let outcomes: Vec<Outcome> = outcomes.iter().flatten().filter_map(|answer| answer.outcome).collect();
+    let count = |which: Outcome| {
+        let logs = outcomes.iter().filter(|outcome| **outcome == which).count();
+        format!("{}={logs}", which.name())
+    };
+    let text = [Outcome::Hit, Outcome::Joined, Outcome::Miss].map(count).join(", ");
+    (!outcomes.is_empty()).then(|| HeaderValue::try_from(text).expect("names and digits are a valid header value"))
+}
+
+/// Scores every log by `deadline`, or each within the configured time, at most [`IN_FLIGHT`] at once, on all HTTP
+/// threads: tokenising a long call on one of them would hold up other connections. Dropping the future takes back what is
+/// still waiting.
+async fn score(
+    verdicts: &Verdicts,
+    task: &Arc<Task>,
+    logs: &[&RawValue],
+    deadline: Option<Instant>,
+) -> Vec<Result<Answer, ItemError>> {
     let lost = || Err(ItemError::from(&RequestError::Inference));
     let mut outcomes: Vec<_> = logs.iter().map(|_| lost()).collect();
     let mut running = JoinSet::new();
@@ -216,8 +265,11 @@ async fn score(handle: &Handle, task: &Arc<Task>, logs: &[&RawValue]) -> Vec<Res
         if running.len() >= IN_FLIGHT {
             settle(&mut outcomes, running.join_next().await);
         }
-        let (handle, task) = (handle.clone(), task.clone());
-        running.spawn(async move { (index, handle.classify(&log, &task, Class::Bulk).await) });
+        let (verdicts, task) = (verdicts.clone(), task.clone());
+        running.spawn(async move {
+            let deadline = deadline.unwrap_or_else(|| Instant::now() + verdicts.handle().timeouts().default);
+            (index, verdicts.classify_by(&log, &task, Class::Bulk, deadline).await)
+        });
     }
     while let Some(joined) = running.join_next().await {
         settle(&mut outcomes, Some(joined));
@@ -225,10 +277,10 @@ async fn score(handle: &Handle, task: &Arc<Task>, logs: &[&RawValue]) -> Vec<Res
     outcomes
 }
 
-type Joined = Result<(usize, Result<Classified, RequestError>), tokio::task::JoinError>;
+type Joined = Result<(usize, Result<Answer, RequestError>), tokio::task::JoinError>;
 
 /// Puts an outcome in its place. A task that panicked leaves its place as it is: failed.
-fn settle(outcomes: &mut [Result<Classified, ItemError>], joined: Option<Joined>) {
+fn settle(outcomes: &mut [Result<Answer, ItemError>], joined: Option<Joined>) {
     if let Some(Ok((index, result))) = joined {
         outcomes[index] = result.map_err(|error| ItemError::from(&error));
     }
@@ -237,7 +289,7 @@ fn settle(outcomes: &mut [Result<Classified, ItemError>], joined: Option<Joined>
 impl From<&RequestError> for ItemError {
     fn from(error: &RequestError) -> Self {
         let r#type = match error {
-            RequestError::Overloaded { .. } => "overloaded",
+            RequestError::Overloaded { .. } | RequestError::TooLate { .. } => "overloaded",
             RequestError::Draining | RequestError::Unavailable => "unavailable",
             RequestError::DeadlineExceeded => "deadline_exceeded",
             RequestError::Inference => "inference_failed",

@@ -17,6 +17,7 @@ use tokio::{
 use super::{
     answer::{Body, detail, refused},
     app::App,
+    patient::{Lost, Patient},
 };
 use crate::{config::Server, error::RequestError};
 
@@ -46,7 +47,7 @@ pub fn room(config: &Server) -> Arc<Semaphore> {
 /// Reads the whole body.
 ///
 /// # Errors
-/// The answer: 413 beyond the size limit, 408 beyond the time limit, 429 if there was no room in that time, 400 if it
+/// The answer: 413 beyond the size limit, 408 beyond the time limits, 429 if there was no room in that time, 400 if it
 /// broke off.
 pub async fn read(app: &App, request: Request<Incoming>) -> Result<Received, Response<Body>> {
     let patience = Duration::from_millis(app.config.body_timeout_ms);
@@ -59,7 +60,8 @@ pub async fn read(app: &App, request: Request<Incoming>) -> Result<Received, Res
     }
     let most = size.upper().map_or(limit, |upper| limit.min(upper as usize));
     let mut room = take_room(app, most, patience).await?;
-    match timeout(patience, Limited::new(&mut body, limit).collect()).await {
+    let pause = Duration::from_millis(app.config.body_idle_timeout_ms);
+    match timeout(patience, Limited::new(Patient::new(&mut body, pause), limit).collect()).await {
         Ok(Ok(whole)) => {
             let bytes = whole.to_bytes();
             if let Some(room) = &mut room {
@@ -68,7 +70,8 @@ pub async fn read(app: &App, request: Request<Incoming>) -> Result<Received, Res
             }
             Ok(Received { bytes, _room: room })
         }
-        Err(_) => Err(detail(StatusCode::REQUEST_TIMEOUT, "The request body took too long to arrive.")),
+        Err(_) => Err(too_slow()),
+        Ok(Err(error)) if matches!(error.downcast_ref(), Some(Lost::<hyper::Error>::TooSlow)) => Err(too_slow()),
         Ok(Err(error)) if error.downcast_ref::<LengthLimitError>().is_some() => {
             Err(too_large(body, limit, patience, waits_for_leave))
         }
@@ -94,6 +97,10 @@ async fn take_room(
 
 fn units(bytes: usize) -> usize {
     if bytes <= SMALL_BYTES { 0 } else { bytes.div_ceil(ROOM_UNIT) }
+}
+
+fn too_slow() -> Response<Body> {
+    detail(StatusCode::REQUEST_TIMEOUT, "The request body took too long to arrive.")
 }
 
 fn too_large(body: Incoming, limit: usize, patience: Duration, waits_for_leave: bool) -> Response<Body> {

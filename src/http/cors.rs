@@ -13,7 +13,7 @@ use super::answer::{Body, detail, empty};
 use crate::error::StartError;
 
 /// Headers of ours that a page may read.
-const EXPOSED: &str = "x-request-id, x-queue-time, x-tokenization-time, x-inference-time, retry-after";
+const EXPOSED: &str = "x-request-id, x-queue-time, x-tokenization-time, x-inference-time, x-oddlog-cache, retry-after";
 
 /// The configured origins.
 #[derive(Debug)]

@@ -1,9 +1,11 @@
 //! One request and its answer: everything that holds for all routes.
 //!
-//! Counts it whatever happens to it, names it, survives a panic, adds the headers that every answer carries.
+//! Counts it whatever happens to it, names it, survives a panic, adds the headers that every answer carries, and writes
+//! the access log.
 
 use std::{
     future::{Future, poll_fn},
+    net::IpAddr,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
     task::Poll,
@@ -12,37 +14,64 @@ use std::{
 
 use http_body_util::Full;
 use hyper::{
-    Method, Request, Response, Version,
+    Method, Request, Response, StatusCode, Version,
     body::{Body as _, Incoming},
     header::{CONNECTION, CONTENT_LENGTH, HeaderValue, ORIGIN},
 };
 
 use super::{
-    answer::{Body, server_error},
-    app::App,
+    answer::{Body, detail, server_error},
+    app::{App, Door},
     request_id,
     router::{Place, route},
 };
-use crate::metrics::Metrics;
+use crate::{config::AccessLog, metrics::Metrics};
+use tracing::Instrument;
 
 /// Status under which a request is counted whose client left before the answer.
 const CLIENT_CLOSED_REQUEST: u16 = 499;
 
+/// Fields of a header; hyper has the same limit for HTTP/1.1, and none for HTTP/2.
+const MAX_FIELDS: usize = 100;
+
+/// Who sends a request.
+#[derive(Debug, Clone, Copy)]
+pub struct Caller {
+    /// Where it came in.
+    pub door: Door,
+    /// From where.
+    pub client: IpAddr,
+}
+
 /// Answers `request`.
-pub async fn exchange(app: &App, request: Request<Incoming>) -> Response<Body> {
-    let place = Place::of(request.uri().path());
+pub async fn exchange(app: &App, caller: Caller, request: Request<Incoming>) -> Response<Body> {
+    let started = Instant::now();
+    let place = match Place::of(request.uri().path()) {
+        place if place.is_for_operators() && !app.shows_operations(caller.door) => Place::Unknown,
+        place => place,
+    };
     let count = Count::new(app.handle.metrics(), place.pattern());
     let id = app.ids.of(request.headers());
     let origin = request.headers().get(ORIGIN).cloned();
-    let (is_head, version) = (request.method() == Method::HEAD, request.version());
+    let (method, version) = (request.method().clone(), request.version());
+    let span = tracing::info_span!("request", id = id.to_str().unwrap_or_default(), route = place.pattern());
 
-    let mut answer = caught(route(app, place, request)).await.unwrap_or_else(|Panicked| {
-        tracing::error!(route = place.pattern(), request_id = ?id, "a handler panicked");
+    // Boxed, because hyper keeps room for this future with every idle connection, and the routes' are large.
+    let answered = Box::pin(async {
+        if request.headers().len() > MAX_FIELDS {
+            app.handle.metrics().turned_away("header_fields");
+            return detail(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "The request has too many header fields.");
+        }
+        route(app, place, request).await
+    });
+    let mut answer = caught(answered.instrument(span.clone())).await.unwrap_or_else(|Panicked| {
+        span.in_scope(|| tracing::error!("a handler panicked"));
         server_error()
     });
 
     let status = answer.status();
-    tracing::debug!(route = place.pattern(), status = status.as_u16(), request_id = ?id, "answered");
+    let entry = Entry { caller, method: &method, place, status, started };
+    span.in_scope(|| entry.write(app.log.access));
     let body_bytes = answer.body().size_hint().lower();
     let headers = answer.headers_mut();
     headers.insert(request_id::HEADER, id);
@@ -50,12 +79,35 @@ pub async fn exchange(app: &App, request: Request<Incoming>) -> Response<Body> {
     if app.is_draining() && version < Version::HTTP_2 {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    if is_head {
+    if method == Method::HEAD {
         headers.insert(CONTENT_LENGTH, HeaderValue::from(body_bytes));
         *answer.body_mut() = Full::default();
     }
     count.answered(status.as_u16());
     answer
+}
+
+/// A line of the access log; the request's name and route are in its span.
+struct Entry<'a> {
+    caller: Caller,
+    method: &'a Method,
+    place: Place,
+    status: StatusCode,
+    started: Instant,
+}
+
+impl Entry<'_> {
+    fn write(&self, level: AccessLog) {
+        // An unknown method is the client's own text.
+        let method = if self.place == Place::Unknown { "-" } else { self.method.as_str() };
+        let (client, status) = (self.caller.client, self.status.as_u16());
+        let ms = self.started.elapsed().as_secs_f64() * 1e3;
+        match level {
+            AccessLog::Off => {}
+            AccessLog::Debug => tracing::debug!(target: "oddlog::access", %client, method, status, ms, "answered"),
+            AccessLog::Info => tracing::info!(target: "oddlog::access", %client, method, status, ms, "answered"),
+        }
+    }
 }
 
 /// Counts a request exactly once: with its status, or as closed by the client when it is dropped before.

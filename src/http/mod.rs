@@ -1,8 +1,8 @@
 //! The HTTP front end: connections, routes, JSON. The only place that knows them.
 //!
 //! ```text
-//! serve (accept, limits, end) -> connection -> exchange (count, name, CORS, panics) -> router -> v1 | batch | ops | docs
-//!                                                                                      body -> json -> fields -> Handle
+//! serve (accept, end) -> connection (TLS, limits) -> exchange (count, name, CORS, panics) -> router -> v1 | batch | ...
+//!                        traffic <- watched                      body -> json -> fields -> Handle    auth
 //! ```
 //!
 //! It does not know devices or batches.
@@ -22,11 +22,16 @@ mod fields;
 mod json;
 mod openapi;
 mod ops;
+mod patience;
+mod patient;
 mod problem;
 mod request_id;
 mod router;
 mod serve;
+mod tls;
+mod traffic;
 mod v1;
+mod watched;
 
 pub use app::App;
-pub use serve::serve;
+pub use serve::{Doors, serve};

@@ -94,7 +94,7 @@ pub enum Refusals {
           "msg": "Input should be less than or equal to 1", "input": 1.5, "ctx": { "le": 1.0 } }
     ] }))]
     Unprocessable(#[to_schema] ValidationErrors<'static>),
-    /// The queue is full.
+    /// The queue is full, or the answer would come too late.
     #[response(
         status = 429,
         headers(("retry-after" = u64, description = "Seconds until a retry has a fair chance")),
@@ -111,9 +111,9 @@ pub enum Refusals {
         example = json!({ "detail": "Model not loaded. Please load the model first." })
     )]
     ServiceUnavailable(#[to_schema] ErrorDetail<'static>),
-    /// No device took the request in time.
+    /// The deadline passed before the answer was there.
     #[response(status = 504, example = json!({
-        "detail": "The deadline passed while the request was queued. Send fewer requests at once or allow more time."
+        "detail": "The deadline passed before the answer was there. Send fewer requests at once or allow more time."
     }))]
     GatewayTimeout(#[to_schema] ErrorDetail<'static>),
 }

@@ -33,7 +33,8 @@ pub fn live() -> Response<Body> {
 
 /// New requests are welcome
 ///
-/// True after every device has run the model once, until the server begins to end: send no requests here when it is not.
+/// True while a device can answer: a model run succeeded in the last seconds, or one is made now and succeeds. Send no
+/// requests here when it is not. It never is again once the server begins to end.
 #[utoipa::path(
     get, path = "/readyz", tag = "operations",
     responses(
@@ -41,8 +42,8 @@ pub fn live() -> Response<Body> {
         (status = 503, description = "Not ready", body = Status, example = json!({ "status": "not_ready" }))
     )
 )]
-pub fn ready(app: &App) -> Response<Body> {
-    match app.is_ready() {
+pub async fn ready(app: &App) -> Response<Body> {
+    match app.is_ready().await {
         true => json_answer(StatusCode::OK, &Status { status: "ready" }),
         false => json_answer(StatusCode::SERVICE_UNAVAILABLE, &Status { status: "not_ready" }),
     }
@@ -57,5 +58,6 @@ pub fn ready(app: &App) -> Response<Body> {
     ))
 )]
 pub fn metrics(app: &App) -> Response<Body> {
+    app.verdicts.gauge();
     bytes_answer(StatusCode::OK, PROMETHEUS_TEXT, app.handle.metrics().render())
 }

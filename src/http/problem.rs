@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::{Value, json, value::RawValue};
 use utoipa::ToSchema;
 
@@ -15,17 +15,48 @@ pub struct Problem<'a> {
     /// Which rule was broken, for programs.
     #[schema(value_type = String)]
     pub r#type: &'static str,
-    /// Where: `body`, then the field, then the position in a list.
+    /// Where: `body`, then the field, then the position in a list; or `header` and its name.
     pub loc: Vec<Step>,
     /// What to change, for people.
     #[schema(value_type = String)]
     pub msg: Cow<'static, str>,
-    /// The value as it was sent.
+    /// The value as it was sent, but for halves of surrogate pairs, which strict readers of JSON would choke on.
     #[schema(value_type = Value)]
+    #[serde(serialize_with = "without_lone_surrogates")]
     pub input: Cow<'a, RawValue>,
     /// The limits that `msg` speaks of.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ctx: Option<Value>,
+}
+
+fn without_lone_surrogates<S: Serializer>(raw: &RawValue, serializer: S) -> Result<S::Ok, S::Error> {
+    let text = raw.get();
+    if !text.contains("\\ud") && !text.contains("\\uD") {
+        return raw.serialize(serializer);
+    }
+    let whole = RawValue::from_string(paired(text));
+    whole.map_err(serde::ser::Error::custom)?.serialize(serializer)
+}
+
+/// JSON text with every escape of a lone surrogate changed to that of the replacement character.
+fn paired(json: &str) -> String {
+    let unit = |at: usize| {
+        let digits = json.get(at..)?.strip_prefix("\\u")?.get(..4)?;
+        u16::from_str_radix(digits, 16).ok()
+    };
+    let (mut fixed, mut at) = (String::with_capacity(json.len()), 0);
+    while let Some(step) = json[at..].find('\\') {
+        let escape = at + step;
+        fixed.push_str(&json[at..escape]);
+        let (written, kept) = match unit(escape) {
+            Some(0xd800..=0xdbff) if matches!(unit(escape + 6), Some(0xdc00..=0xdfff)) => (12, true),
+            Some(0xd800..=0xdfff) => (6, false),
+            _ => (2, true),
+        };
+        at = (escape + written).min(json.len());
+        fixed.push_str(if kept { &json[escape..at] } else { "\\ufffd" });
+    }
+    fixed + &json[at..]
 }
 
 /// One step of the way to a wrong value.
@@ -59,6 +90,18 @@ pub enum Rule {
     AtLeastZero,
     /// Above 1.
     AtMostOne,
+    /// A string without a whole number.
+    IntParsing,
+    /// Below a whole number.
+    AtLeast {
+        /// That number.
+        min: u64,
+    },
+    /// Above a whole number.
+    AtMost {
+        /// That number.
+        max: u64,
+    },
     /// Not true or false.
     FlagType,
     /// Not a list.
@@ -95,8 +138,9 @@ impl Rule {
             Self::NumberType => "float_type",
             Self::NumberParsing => "float_parsing",
             Self::Finite => "finite_number",
-            Self::AtLeastZero => "greater_than_equal",
-            Self::AtMostOne => "less_than_equal",
+            Self::IntParsing => "int_parsing",
+            Self::AtLeastZero | Self::AtLeast { .. } => "greater_than_equal",
+            Self::AtMostOne | Self::AtMost { .. } => "less_than_equal",
             Self::FlagType => "bool_type",
             Self::ListType => "list_type",
             Self::TooLong { .. } => "too_long",
@@ -118,6 +162,9 @@ impl Rule {
             Self::Finite => "Input should be a finite number",
             Self::AtLeastZero => "Input should be greater than or equal to 0",
             Self::AtMostOne => "Input should be less than or equal to 1",
+            Self::IntParsing => "Input should be a valid integer, unable to parse string as an integer",
+            Self::AtLeast { min } => return format!("Input should be greater than or equal to {min}").into(),
+            Self::AtMost { max } => return format!("Input should be less than or equal to {max}").into(),
             Self::FlagType => "Input should be a valid boolean",
             Self::ListType => "Input should be a valid list",
             Self::TooLong { max, actual } => {
@@ -133,6 +180,8 @@ impl Rule {
         match self {
             Self::AtLeastZero => Some(json!({ "ge": 0.0 })),
             Self::AtMostOne => Some(json!({ "le": 1.0 })),
+            Self::AtLeast { min } => Some(json!({ "ge": min })),
+            Self::AtMost { max } => Some(json!({ "le": max })),
             Self::Blank => Some(json!({ "min_length": 1 })),
             Self::TooLong { max, actual } => {
                 Some(json!({ "field_type": "List", "max_length": max, "actual_length": actual }))
@@ -142,7 +191,7 @@ impl Rule {
         }
     }
 
-    /// This rule broken by `input` at `loc`, a way that starts with `body`.
+    /// This rule broken by `input` at `loc`, a way that starts with `body` or `header`.
     pub fn at<'a>(self, loc: Vec<Step>, input: &'a RawValue) -> Problem<'a> {
         // JSON has no name for such a number, and many parsers refuse its digits.
         let input = if self == Self::Finite { RawValue::NULL } else { input };
@@ -156,4 +205,21 @@ pub const BODY: Step = Step::Name("body");
 /// What is wrong with a body as a whole.
 pub fn whole(rule: Rule, input: Cow<'_, RawValue>) -> Problem<'_> {
     Problem { r#type: rule.name(), msg: rule.message(), ctx: rule.context(), loc: vec![BODY], input }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lone_surrogates_are_replaced_and_nothing_else() {
+        for (json, expected) in [
+            (r#""\ud800""#, r#""\ufffd""#),
+            (r#"["\uDC00\ud83d\ude00", "\\ud800", "\ud83dx\""]"#, r#"["\ufffd\ud83d\ude00", "\\ud800", "\ufffdx\""]"#),
+            (r#"{"a\ud83d\ud83d\ude00": "é\u00e9"}"#, r#"{"a\ufffd\ud83d\ude00": "é\u00e9"}"#),
+        ] {
+            assert_eq!(paired(json), expected);
+            serde_json::from_str::<Value>(&paired(json)).unwrap();
+        }
+    }
 }

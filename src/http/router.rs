@@ -85,6 +85,17 @@ impl Place {
             Self::Unknown => "unknown",
         }
     }
+
+    /// Whether operators alone need it: metrics and documentation.
+    pub fn is_for_operators(self) -> bool {
+        use Endpoint::{Metrics, OpenApi, Redoc, RedocFile, Swagger, SwaggerFile};
+        match self {
+            Self::Route(route) | Self::Redirect(route) => {
+                matches!(route.endpoint, Metrics | OpenApi | Swagger | SwaggerFile | Redoc | RedocFile)
+            }
+            Self::Unknown => false,
+        }
+    }
 }
 
 impl Route {
@@ -121,18 +132,31 @@ pub async fn route(app: &App, place: Place, request: Request<Incoming>) -> Respo
         Method::GET | Method::HEAD if !route.takes_post() => {}
         _ => return allow(detail(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed"), route),
     }
-    if let Some(keys) = app.keys.as_ref().filter(|_| route.takes_post())
-        && let Err(answer) = keys.check(request.headers())
-    {
-        return answer;
+    let Some(keys) = app.keys.as_ref().filter(|_| route.takes_post()) else {
+        return endpoint(app, route, request).await;
+    };
+    match keys.check(request.headers()) {
+        Err(refusal) => {
+            app.handle.metrics().turned_away(refusal.reason);
+            refusal.answer
+        }
+        Ok(pass) => {
+            let mut answer = endpoint(app, route, request).await;
+            // It is held until the answer is sent.
+            answer.extensions_mut().insert(pass);
+            answer
+        }
     }
+}
+
+async fn endpoint(app: &App, route: &Route, request: Request<Incoming>) -> Response<Body> {
     match route.endpoint {
         Endpoint::Analyze => v1::analyze(app, request).await,
         Endpoint::AnalyzeBatch => batch::analyze_batch(app, request).await,
         Endpoint::Health => v1::health(app),
         Endpoint::Root => v1::root(),
         Endpoint::Live => ops::live(),
-        Endpoint::Ready => ops::ready(app),
+        Endpoint::Ready => ops::ready(app).await,
         Endpoint::Metrics => ops::metrics(app),
         Endpoint::OpenApi => docs::openapi(),
         Endpoint::Swagger => docs::swagger(),

@@ -1,8 +1,15 @@
 //! The API that existing clients call: `/api/v1/analyze`, `/api/v1/health`, `/api/v1/`.
 
-use std::{borrow::Cow, time::Duration};
+use std::{
+    borrow::Cow,
+    time::{Duration, Instant},
+};
 
-use hyper::{HeaderMap, Request, Response, StatusCode, body::Incoming, header::HeaderValue};
+use hyper::{
+    HeaderMap, Request, Response, StatusCode,
+    body::Incoming,
+    header::{HeaderName, HeaderValue},
+};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -12,12 +19,17 @@ use super::{
     body,
     fields::Fields,
     openapi::Refusals,
+    patience,
     problem::Problem,
 };
 use crate::{
     classify::verdict,
     engine::{Class, StageTimes},
+    verdicts::Answer,
 };
+
+/// Header that says how the cache had part in an answer.
+pub const OUTCOME: HeaderName = HeaderName::from_static("x-oddlog-cache");
 
 /// One log to score.
 #[derive(Debug, PartialEq, ToSchema)]
@@ -72,22 +84,34 @@ pub struct AnalyzeResponse<'a> {
 #[utoipa::path(
     post, path = "/api/v1/analyze", tag = "analysis", operation_id = "analyze",
     request_body = AnalyzeRequest, security((), ("bearer" = [])),
+    params(("x-request-timeout-ms" = Option<u64>, Header, minimum = 1,
+        description = "How long the client waits, in ms; by default `batching.request_timeout_ms`")),
     responses(
         (status = 200, description = "The verdict", body = AnalyzeResponse, headers(
             ("x-request-id" = String, description = "The request's own name if it brought one, else a new one"),
             ("x-tokenization-time" = f64, description = "Milliseconds from text to tokens"),
             ("x-queue-time" = f64, description = "Milliseconds spent waiting for a device"),
-            ("x-inference-time" = f64, description = "Milliseconds of the model run")
+            ("x-inference-time" = f64, description = "Milliseconds of the model run"),
+            ("x-oddlog-cache" = String, description = "`hit`, `joined` (a twin was being scored) or `miss`")
         )),
         Refusals
     )
 )]
 pub async fn analyze(app: &App, request: Request<Incoming>) -> Response<Body> {
     let media_type = body::media_type(request.headers());
+    let (timeouts, now) = (app.handle.timeouts(), Instant::now());
+    let deadline = match patience::deadline(request.headers(), timeouts.max, now) {
+        Ok(deadline) => deadline.unwrap_or(now + timeouts.default),
+        Err(answer) => return answer,
+    };
     let received = match body::read(app, request).await {
         Ok(received) => received,
         Err(answer) => return answer,
     };
+    // Not before the body is there: an answer to a half-sent request may break its connection.
+    if let Err(error) = app.verdicts.check(Class::Interactive, deadline) {
+        return refused(&error);
+    }
     let (text, plain) = match body::text(media_type.as_deref(), &received.bytes) {
         Ok(text) => text,
         Err(answer) => return answer,
@@ -100,12 +124,14 @@ pub async fn analyze(app: &App, request: Request<Incoming>) -> Response<Body> {
     let scoring = app.handle.scoring();
     let threshold = threshold.unwrap_or(scoring.threshold);
     let task = app.handle.default_task();
-    let classified = match app.handle.classify(&log_message, task, Class::Interactive).await {
-        Ok(classified) => classified,
+    let answer = app.verdicts.classify_by(&log_message, task, Class::Interactive, deadline).await;
+    let Answer { classified, outcome } = match answer {
+        Ok(answer) => answer,
         Err(error) => return refused(&error),
     };
     let verdict = verdict(&classified.scores, task, threshold, scoring.threshold_rule);
     app.handle.metrics().verdict(verdict.is_anomaly);
+    app.note_verdict(&log_message, &task.labels[verdict.label], verdict.confidence);
     let response = AnalyzeResponse {
         log_message: &log_message,
         label: &task.labels[verdict.label],
@@ -115,6 +141,9 @@ pub async fn analyze(app: &App, request: Request<Incoming>) -> Response<Body> {
     };
     let mut answer = json_answer(StatusCode::OK, &response);
     add_times(answer.headers_mut(), classified.times);
+    if let Some(outcome) = outcome {
+        answer.headers_mut().insert(OUTCOME, HeaderValue::from_static(outcome.name()));
+    }
     answer
 }
 
@@ -149,7 +178,7 @@ pub struct Health<'a> {
     responses((status = 200, description = "The state of the service", body = Health))
 )]
 pub fn health(app: &App) -> Response<Body> {
-    let model_loaded = app.handle.is_open();
+    let model_loaded = app.handle.can_answer();
     let status = if model_loaded { "healthy" } else { "unhealthy" };
     json_answer(StatusCode::OK, &Health { status, model_loaded, model_path: &app.model })
 }

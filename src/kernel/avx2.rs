@@ -4,15 +4,18 @@
 use std::arch::x86_64::*;
 
 use super::{
-    gelu,
+    Norm,
+    attention::vector::attend_avx2,
+    gelu, norm,
     pack::{BLOCK, STEP},
     path::{Columns, Sums, TILE_COLUMNS, Table, Tile, row_scale},
     scalar,
     strided::{LINE, Line, Strided},
 };
 
-pub(super) static AVX_VNNI: Table = Table { name: "avx-vnni", rows: VNNI_ROWS, quantise, tile: tile_vnni, finish };
-pub(super) static AVX2: Table = Table { name: "avx2", rows: AVX2_ROWS, quantise, tile: tile_avx2, finish };
+pub(super) static AVX_VNNI: Table = Table { name: "avx-vnni", rows: VNNI_ROWS, tile: tile_vnni, ..AVX2 };
+pub(super) static AVX2: Table =
+    Table { name: "avx2", rows: AVX2_ROWS, quantise, tile: tile_avx2, finish, attend: attend_avx2, norm };
 
 /// 6 rows x 2 vectors of sums, 2 of weights and 1 of activations make 15 of 16 registers.
 const VNNI_ROWS: usize = 6;
@@ -197,6 +200,12 @@ fn finish(sums: &Sums, row_scales: &[f32], columns: &Columns, mut y: Strided<f32
             }
         }
     }
+}
+
+#[target_feature(enable = "avx2,fma")]
+fn norm(norm: &Norm, residual: &[f32], y: &mut [f32]) {
+    // SAFETY: this function has the features.
+    unsafe { norm::vector::<__m256>(norm, residual, y) }
 }
 
 /// [`gelu::gelu`], 8 values at once.

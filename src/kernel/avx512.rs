@@ -3,13 +3,16 @@
 use std::arch::x86_64::*;
 
 use super::{
-    gelu,
+    Norm,
+    attention::vector::attend_avx512,
+    gelu, norm,
     pack::{BLOCK, STEP},
     path::{Columns, Sums, TILE_COLUMNS, TILE_ROWS, Table, Tile, row_scale},
     strided::{LINE, Line, Strided},
 };
 
-pub(super) static VNNI: Table = Table { name: "avx512-vnni", rows: TILE_ROWS, quantise, tile, finish };
+pub(super) static VNNI: Table =
+    Table { name: "avx512-vnni", rows: TILE_ROWS, quantise, tile, finish, attend: attend_avx512, norm };
 
 /// Values in a vector.
 const LANES: usize = 16;
@@ -174,6 +177,12 @@ fn finish_with<const GELU: bool>(sums: &Sums, row_scales: &[f32], columns: &Colu
             unsafe { _mm512_mask_storeu_ps(y.as_mut_ptr(), u16::MAX >> (LANES - y.len()), values) };
         }
     }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+fn norm(norm: &Norm, residual: &[f32], y: &mut [f32]) {
+    // SAFETY: this function has the features.
+    unsafe { norm::vector::<__m512>(norm, residual, y) }
 }
 
 /// [`gelu::gelu`], 16 values at once.

@@ -152,7 +152,7 @@ impl Batch<'_> {
 }
 
 /// Runs each of `tasks` tasks at most once, whatever numbers `parallel` calls with and how often.
-fn once_each<E>(
+pub(super) fn once_each<E>(
     parallel: &impl Fn(usize, &(dyn Fn(usize) + Sync)) -> Result<(), E>,
     tasks: usize,
     run: impl Fn(usize) + Sync,

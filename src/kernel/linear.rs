@@ -84,6 +84,11 @@ impl<'a> Linear<'a> {
         Ok(Self { k, n, activation, parameters })
     }
 
+    /// Number of inputs.
+    pub fn inputs(&self) -> usize {
+        self.k
+    }
+
     /// Number of outputs.
     pub fn outputs(&self) -> usize {
         self.n

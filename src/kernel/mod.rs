@@ -5,6 +5,8 @@
 //!                                packed weight, read where it lies ----^       scale, bias, Gelu --^
 //! ```
 //!
+//! Around it, in single precision: LayerNorm after it, two layers in one, and disentangled attention.
+//!
 //! A row's result depends on that row alone: sums are exact, and what follows them is one fixed sequence of operations
 //! for each element, the same on every [`Path`]. So a row has the same bits in any company, on any number of threads and
 //! on any processor.
@@ -14,13 +16,17 @@
 
 #![allow(unsafe_code, reason = "the one room for it; each use gives its reason")]
 
+mod attention;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod feed_forward;
 mod gelu;
 mod gemm;
+mod lanes;
 mod linear;
+mod norm;
 mod pack;
 mod path;
 mod scalar;
@@ -28,6 +34,9 @@ mod strided;
 #[cfg(test)]
 mod tests;
 
+pub use attention::{Attention, AttentionError, Columns, Positions, Sequences};
+pub use feed_forward::{FeedForward, run_with_norm};
 pub use linear::{Activation, Linear, Parameters, ShapeError};
+pub use norm::Norm;
 pub use pack::{QuantisedWeight, pack_weight, packed_shape, quantise_weight};
 pub use path::Path;

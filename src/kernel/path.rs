@@ -2,12 +2,14 @@
 
 use std::sync::OnceLock;
 
-#[cfg(target_arch = "x86_64")]
-use super::{avx2, avx512};
 use super::{
+    Norm,
+    attention::run::{Head, Sequence},
     scalar,
     strided::{Line, Strided},
 };
+#[cfg(target_arch = "x86_64")]
+use super::{avx2, avx512};
 
 /// Outputs of a tile: two blocks.
 pub(super) const TILE_COLUMNS: usize = 32;
@@ -58,6 +60,10 @@ pub(super) struct Table {
     pub tile: unsafe fn(tile: &Tile, sums: &mut Sums),
     /// The outputs of a tile, one row for each scale: scale, bias, activation.
     pub finish: unsafe fn(sums: &Sums, row_scales: &[f32], columns: &Columns, y: Strided<f32>),
+    /// One head of one sequence: its rows of `y`.
+    pub attend: unsafe fn(head: &Head, scratch: &mut Sequence, y: Strided<f32>),
+    /// One row of `y` after residual and LayerNorm.
+    pub norm: unsafe fn(norm: &Norm, residual: &[f32], y: &mut [f32]),
 }
 
 /// A set of instructions that this machine has. All paths give the same bits.

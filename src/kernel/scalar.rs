@@ -1,13 +1,15 @@
 //! The path in plain Rust: the definition that the others are held to.
 
 use super::{
+    attention::scalar::attend,
     gelu::gelu,
+    norm::scalar as norm,
     pack::{BLOCK, STEP},
     path::{Columns, Sums, TILE_ROWS, Table, Tile, row_scale},
     strided::{LINE, Line, Strided},
 };
 
-pub(super) static SCALAR: Table = Table { name: "scalar", rows: TILE_ROWS, quantise, tile, finish };
+pub(super) static SCALAR: Table = Table { name: "scalar", rows: TILE_ROWS, quantise, tile, finish, attend, norm };
 
 fn quantise(x: &[f32], mut q: Strided<Line>) -> f32 {
     let scale = row_scale(x.iter().fold(0, |largest: u32, x| largest.max(x.abs().to_bits())));

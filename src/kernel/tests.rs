@@ -5,20 +5,20 @@ use proptest::prelude::*;
 use super::{Activation, Linear, Parameters, Path, QuantisedWeight, ShapeError, pack_weight, quantise_weight};
 
 /// Numbers from -1 to 1, the same for the same seed.
-struct Random(u64);
+pub(super) struct Random(pub u64);
 
 impl Random {
-    fn next(&mut self) -> f32 {
+    pub fn next(&mut self) -> f32 {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 40) as f32 / (1u64 << 23) as f32 - 1.0
     }
 
-    fn take(&mut self, len: usize, scale: f32) -> Vec<f32> {
+    pub fn take(&mut self, len: usize, scale: f32) -> Vec<f32> {
         (0..len).map(|_| self.next() * scale).collect()
     }
 }
 
-struct Layer {
+pub(super) struct Layer {
     n: usize,
     k: usize,
     activation: Activation,
@@ -29,20 +29,20 @@ struct Layer {
 }
 
 impl Layer {
-    fn new(n: usize, k: usize, activation: Activation, random: &mut Random) -> Self {
+    pub fn new(n: usize, k: usize, activation: Activation, random: &mut Random) -> Self {
         let weight = random.take(n * k, 0.1);
         let quantised = quantise_weight(&weight, n, k);
         let packed = pack_weight(&quantised.values, n, k);
         Self { n, k, activation, weight, packed, quantised, bias: random.take(n, 1.0) }
     }
 
-    fn linear(&self) -> Linear<'_> {
+    pub fn linear(&self) -> Linear<'_> {
         let QuantisedWeight { scale, column_sum, .. } = &self.quantised;
         let parameters = Parameters { weight: &self.packed, scale, column_sum, bias: &self.bias };
         Linear::new(self.k, self.activation, parameters).expect("the sizes fit")
     }
 
-    fn run(&self, path: Path, x: &[f32]) -> Vec<f32> {
+    pub fn run(&self, path: Path, x: &[f32]) -> Vec<f32> {
         let rows = x.len() / self.k;
         let mut y = vec![-1e9; rows * self.n];
         self.linear().run(path, rows, x, &mut y);
@@ -50,11 +50,11 @@ impl Layer {
     }
 }
 
-fn bits(values: &[f32]) -> Vec<u32> {
+pub(super) fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|v| v.to_bits()).collect()
 }
 
-fn scalar() -> Path {
+pub(super) fn scalar() -> Path {
     Path::available().pop().expect("there is always the scalar path")
 }
 

@@ -9,6 +9,7 @@ mod normalizer;
 pub mod spec;
 pub mod tensors;
 pub mod tokenizer;
+mod unigram;
 
 use std::{path::Path, sync::Arc};
 

@@ -10,7 +10,7 @@ pub const LENGTH_MULTIPLE: usize = 16;
 pub const MIN_ROWS: usize = 2;
 
 /// `input_ids`, `attention_mask` and `token_type_ids` of shape `[rows, len]`, row-major.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct InputTensors {
     /// Token ids.
     pub input_ids: Vec<i64>,

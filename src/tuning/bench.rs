@@ -9,8 +9,7 @@ use tokio::time::{Instant, timeout_at};
 use super::{Candidate, Halt, Run};
 use crate::{
     config::Config,
-    device::Device,
-    engine::{Class, Engine, Handle},
+    engine::{Class, Engine, Fleet, Handle},
     error::{RequestError, StartError},
     metrics::Metrics,
     model::Model,
@@ -22,8 +21,8 @@ const WARM_UP: f64 = 0.2;
 /// How long the devices may take to finish their last batch.
 const ENDING: Duration = Duration::from_secs(60);
 
-/// Makes the devices that a configuration names.
-pub type MakeDevices<'a> = dyn Fn(&Config, &Model) -> Result<Vec<Box<dyn Device>>, StartError> + 'a;
+/// How the devices that a configuration names are made.
+pub type MakeDevices<'a> = dyn Fn(&Config, &Model) -> Result<Fleet, StartError> + 'a;
 
 /// What measures candidates.
 pub struct Bench<'a> {
@@ -77,13 +76,17 @@ impl Bench<'_> {
         end(engine)?;
         match result {
             Ok(latencies) => Ok(summary(latencies, self.step)),
-            Err(RequestError::DeadlineExceeded | RequestError::Overloaded { .. }) => Ok(Run::NONE),
+            Err(RequestError::DeadlineExceeded | RequestError::Overloaded { .. } | RequestError::TooLate { .. }) => {
+                Ok(Run::NONE)
+            }
             Err(error) => Err(Halt::Failed(StartError::Config(format!("measuring {candidate:?}: {error}")))),
         }
     }
 
     fn start(&self, candidate: &Candidate) -> Result<Engine, StartError> {
-        let config = candidate.apply(self.config, self.kind);
+        let mut config = candidate.apply(self.config, self.kind);
+        // The p99 target says what is too long; a refusal would hide it.
+        config.batching.max_queue_wait_ms = config.batching.request_timeout_ms;
         let devices = (self.devices)(&config, self.model)?;
         let metrics = Metrics::new().map_err(|e| StartError::Config(e.to_string()))?;
         Engine::start(self.model, devices, &config.scoring, &config.batching, metrics)

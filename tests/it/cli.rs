@@ -4,21 +4,10 @@ use std::{
     collections::BTreeSet,
     fs,
     io::{BufRead, BufReader, Read, Write},
-    path::Path,
-    process::{Child, Command, Output, Stdio},
+    process::{Command, Output, Stdio},
 };
 
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-/// The program with a tiny model and nothing of this shell's configuration.
-fn oddlog(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_oddlog"));
-    command.current_dir(root()).args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command.env("ODDLOG_MODEL__SOURCE", "tests/data/tiny-deberta");
-    command
-}
+use crate::support::process::{oddlog, root, serve, signal};
 
 fn run(args: &[&str]) -> (i32, String, String) {
     finish(oddlog(args).output().unwrap())
@@ -33,31 +22,6 @@ fn feed(mut command: Command, input: &[u8]) -> (i32, String, String) {
     let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(input).unwrap();
     finish(child.wait_with_output().unwrap())
-}
-
-/// A running server on a free port, and its address.
-fn serve(prepare: impl FnOnce(&mut Command)) -> (Child, String) {
-    let mut command = oddlog(&["serve", "--listen", "127.0.0.1:0"]);
-    command.env("ODDLOG_LOG__FORMAT", "json");
-    prepare(&mut command);
-    let mut child = command.spawn().unwrap();
-    let mut log = BufReader::new(child.stderr.take().unwrap());
-    let address = loop {
-        let mut line = String::new();
-        assert!(log.read_line(&mut line).unwrap() > 0, "the server ended before it listened");
-        let entry: serde_json::Value = serde_json::from_str(&line).unwrap();
-        if let Some(address) = entry["fields"]["address"].as_str() {
-            break address.to_owned();
-        }
-    };
-    // The rest of the log must not fill the pipe.
-    child.stderr = Some(log.into_inner());
-    (child, address)
-}
-
-fn signal(child: &Child, name: &str) {
-    let pid = child.id().to_string();
-    assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
 }
 
 #[test]
@@ -191,7 +155,7 @@ fn no_telemetry_file_or_thread_appears() {
     let tasks = fs::read_dir(format!("/proc/{}/task", child.id())).unwrap();
     let names: BTreeSet<String> = tasks
         .map(|task| fs::read_to_string(task.unwrap().path().join("comm")).unwrap().trim().to_owned())
-        .filter(|name| !["oddlog", "http"].contains(&name.as_str()) && !name.starts_with("device-cpu:"))
+        .filter(|name| !["oddlog", "http", "watchdog"].contains(&name.as_str()) && !name.starts_with("device-cpu:"))
         .collect();
     assert_eq!(names, BTreeSet::new(), "threads that are not ours");
     signal(&child, "TERM");

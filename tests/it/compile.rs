@@ -47,7 +47,7 @@ fn the_result_is_a_model_that_oddlog_runs() {
         let files = ["config.json", "model.onnx", "model.onnx.data", "oddlog.json", "tokenizer.json"];
         assert_eq!(names(&dir), files.map(str::to_owned).into());
         let made: serde_json::Value = serde_json::from_slice(&fs::read(dir.join("oddlog.json")).unwrap()).unwrap();
-        assert_eq!((&made["precision"], &made["graph_version"]), (&precision.into(), &1.into()));
+        assert_eq!((&made["precision"], &made["graph_version"]), (&precision.into(), &2.into()));
         let mut analyze = oddlog(&["analyze", "--model", str(&dir), "kernel panic"]);
         let (code, scored, err) = text(&analyze.env("ODDLOG_MODEL__LEAST_AGREEMENT", "0").output().unwrap());
         assert!(code == Some(0) && scored.contains("kernel panic"), "{err}");

@@ -5,25 +5,30 @@ use std::{path::Path, sync::Arc, time::Duration};
 use crossbeam_channel::{Sender, bounded};
 use futures_util::future::join_all;
 use oddlog::{
-    config::{Batching, Scoring},
-    device::{Device, FakeDevice},
-    engine::{Class, Classified, Engine, Handle},
+    config::{Batching, Devices, Scoring},
+    device::FakeDevice,
+    engine::{Class, Classified, Engine, Fleet, Handle},
     error::RequestError,
     metrics::Metrics,
     model::Model,
 };
 
-fn model() -> Model {
+pub fn model() -> Model {
     Model::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tiny-deberta"), 512).unwrap()
 }
 
-fn fake() -> FakeDevice {
+pub fn fake() -> FakeDevice {
     FakeDevice::new("fake:0", 2)
 }
 
 fn start(model: &Model, devices: Vec<FakeDevice>, batching: &Batching) -> Engine {
-    let devices = devices.into_iter().map(|d| Box::new(d) as Box<dyn Device>).collect();
-    Engine::start(model, devices, &Scoring::default(), batching, Metrics::new().unwrap()).unwrap()
+    Engine::start(model, fleet(devices), &Scoring::default(), batching, Metrics::new().unwrap()).unwrap()
+}
+
+/// To be held at a gate is no hang.
+fn fleet(devices: Vec<FakeDevice>) -> Fleet {
+    let makers = devices.into_iter().map(FakeDevice::maker).collect();
+    Fleet { makers, rules: Devices { run_timeout_ms: 600_000, ..Devices::default() } }
 }
 
 /// A device that runs a batch for each token sent; one is there for the engine's warm-up.
@@ -33,16 +38,16 @@ fn gated() -> (FakeDevice, Sender<()>) {
     (fake().gated(tokens), gate)
 }
 
-async fn classify(handle: &Handle, log: &str) -> Result<Classified, RequestError> {
+pub async fn classify(handle: &Handle, log: &str) -> Result<Classified, RequestError> {
     handle.classify(log, handle.default_task(), Class::Interactive).await
 }
 
-fn lines(n: usize) -> Vec<String> {
+pub fn lines(n: usize) -> Vec<String> {
     (0..n).map(|i| format!("line {i} of {} came{}", n, " and went on".repeat(i % 7))).collect()
 }
 
 /// Starts classifying without waiting for the answers.
-fn spawn(handle: &Handle, lines: &[String]) -> Vec<tokio::task::JoinHandle<Result<Classified, RequestError>>> {
+pub fn spawn(handle: &Handle, lines: &[String]) -> Vec<tokio::task::JoinHandle<Result<Classified, RequestError>>> {
     let one = |line: &String| {
         let (handle, line) = (handle.clone(), line.clone());
         tokio::spawn(async move { classify(&handle, &line).await })
@@ -51,21 +56,21 @@ fn spawn(handle: &Handle, lines: &[String]) -> Vec<tokio::task::JoinHandle<Resul
 }
 
 /// The value of a counter or gauge without labels.
-fn metric(handle: &Handle, name: &str) -> f64 {
+pub fn metric(handle: &Handle, name: &str) -> f64 {
     let text = handle.metrics().render();
     let line = text.lines().find(|l| l.split(' ').next() == Some(name));
     line.and_then(|l| l.rsplit(' ').next()?.parse().ok()).unwrap_or_else(|| panic!("no {name} in\n{text}"))
 }
 
 /// Batches that devices took so far.
-fn batches(handle: &Handle) -> f64 {
+pub fn batches(handle: &Handle) -> f64 {
     let text = handle.metrics().render();
     let counts = text.lines().filter(|l| l.starts_with("oddlog_batches_total{"));
     counts.filter_map(|l| l.rsplit(' ').next()?.parse::<f64>().ok()).sum()
 }
 
 /// Lets other tasks run until `ready`; the test runner's own time limit is the bound.
-async fn until(mut ready: impl FnMut() -> bool) {
+pub async fn until(mut ready: impl FnMut() -> bool) {
     while !ready() {
         tokio::task::yield_now().await;
     }
@@ -91,7 +96,7 @@ async fn each_log_gets_its_own_answer_in_any_company() {
 }
 
 /// A word whose first token occurs in none of `lines`, and that token.
-fn poison(model: &Model, lines: &[String]) -> (String, u32) {
+pub fn poison(model: &Model, lines: &[String]) -> (String, u32) {
     let used: Vec<u32> = lines.iter().flat_map(|l| model.tokenizer.encode_log(l, 0..=0).ids).collect();
     let word = ["zebra", "Xylophone", "quartz", "#", "%", "jinx"].into_iter().find_map(|word| {
         let id = model.tokenizer.encode_log(word, 0..=0).ids.into_iter().find(|id| !used.contains(id))?;
@@ -219,12 +224,12 @@ async fn a_hung_device_does_not_hold_the_shutdown() {
 async fn a_model_that_does_not_run_is_refused_at_start() {
     let model = model();
     let ids = model.tokenizer.encode_log("INFO", 0..=0).ids;
-    let broken = vec![Box::new(fake().failing_on(ids[0])) as Box<dyn Device>];
+    let broken = fleet(vec![fake().failing_on(ids[0])]);
     let error = Engine::start(&model, broken, &Scoring::default(), &Batching::default(), Metrics::new().unwrap());
     let text = error.err().unwrap().to_string();
     assert!(text.contains("fake:0") && text.contains("does not run"), "{text}");
     let labels = Scoring { anomaly_label: "odd".into(), ..Scoring::default() };
-    let fine = vec![Box::new(fake()) as Box<dyn Device>];
+    let fine = fleet(vec![fake()]);
     let error = Engine::start(&model, fine, &labels, &Batching::default(), Metrics::new().unwrap());
     assert!(error.err().unwrap().to_string().contains("anomaly_label"));
 }

@@ -213,6 +213,25 @@ fn a_row_has_the_same_bits_in_any_company() {
     }
 }
 
+/// Without padding, sequences are found by counting ones: what is not ones and then zeros must not be misread.
+#[test]
+fn eight_bits_refuse_a_mask_that_is_no_padding() {
+    let (_out, mut device, _) = compiled(checkpoint("small").path(), Precision::Int8);
+    let whole = batch(16, &[(0, 9), (1, 16)]);
+    let expected = run(&mut device, &whole);
+    for (cell, value, message) in [(3, 0, "row 0 of the mask"), (8, 2, "row 0 of the mask"), (31, 0, "")] {
+        let mut inputs = batch(16, &[(0, 9), (1, 16)]);
+        inputs.attention_mask[cell] = value;
+        match device.run(&inputs, &mut Vec::new()) {
+            Err(error) => assert!(!message.is_empty() && error.to_string().contains(message), "{error}"),
+            Ok(()) => assert!(message.is_empty(), "cell {cell} is taken"),
+        }
+    }
+    let error = device.run(&batch(16, &[(0, 0), (1, 9)]), &mut Vec::new()).unwrap_err();
+    assert!(error.to_string().contains("0 tokens"), "{error}");
+    assert_eq!(run(&mut device, &whole), expected);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_compiled_checkpoint_scores_as_the_pipeline_does() {
     let source = root().join("tests/data/tiny-deberta");

@@ -2,10 +2,15 @@
 
 use std::io::Write;
 
-use oddlog::{config::Server, engine::Handle, http::App};
+use oddlog::{
+    config::{Cache, Secrets, Server},
+    engine::Handle,
+    http::App,
+    verdicts::Verdicts,
+};
 use serde_json::json;
 
-use crate::support::{Running, Setup};
+use crate::support::{Connection, Running, Setup, eventually};
 
 const ANALYZE: &str = "/api/v1/analyze";
 const BODY: &[u8] = br#"{"log_message": "x"}"#;
@@ -45,7 +50,10 @@ fn analysis_asks_for_a_key_and_the_rest_is_open() {
 #[test]
 fn keys_and_origins_that_cannot_be_used_stop_the_start() {
     let engine = Setup::default().engine();
-    let start = |server: Server, handle: Handle| App::new(handle, server, "tiny".into()).err().map(|e| e.to_string());
+    let start = |server: Server, handle: Handle| {
+        let verdicts = Verdicts::new(handle, &Cache::default());
+        App::new(verdicts, server, "tiny".into()).err().map(|e| e.to_string())
+    };
     let file = tempfile::NamedTempFile::new().unwrap();
     let empty = file.path().to_str().unwrap().to_owned();
     for (server, part) in [
@@ -57,6 +65,101 @@ fn keys_and_origins_that_cannot_be_used_stop_the_start() {
         assert!(error.contains(part), "{error}");
     }
     assert_eq!(start(Server::default(), engine.handle()), None);
+}
+
+fn turned_away(server: &Running, reason: &str) -> f64 {
+    server.sample("oddlog_requests_turned_away_total", Some(("reason", reason)))
+}
+
+#[test]
+fn a_key_has_so_many_requests_at_once_and_a_second() {
+    let (setup, gate) = Setup::gated();
+    let server = setup
+        .with(|c| {
+            c.server.api_keys = Secrets(vec!["a".into(), "b".into()]);
+            c.server.key_max_in_flight = 1;
+        })
+        .serve();
+    let mut first = server.connect();
+    first.send("POST", ANALYZE, &[("authorization", "Bearer a")], BODY);
+    eventually("the device has it", || server.sample("oddlog_batches_total", None) == 1.0);
+    let second = server.call("POST", ANALYZE, &[("authorization", "Bearer a")], BODY);
+    assert_eq!((second.status, second.header("retry-after")), (429, "1"));
+    assert!(second.json()["detail"].as_str().unwrap().contains("requests open"), "{}", second.text());
+    assert_eq!(turned_away(&server, "key_in_flight"), 1.0);
+    let mut other = server.connect();
+    other.send("POST", ANALYZE, &[("authorization", "Bearer b")], BODY);
+    drop(gate);
+    assert_eq!((first.answer().status, other.answer().status), (200, 200));
+    eventually("its place is free", || {
+        server.call("POST", ANALYZE, &[("authorization", "Bearer a")], BODY).status == 200
+    });
+
+    let server = Setup::default()
+        .with(|c| {
+            c.server.api_keys = Secrets(vec!["a".into()]);
+            c.server.key_requests_per_s = 1;
+            c.server.key_burst = 3;
+        })
+        .serve();
+    let ask = || server.call("POST", ANALYZE, &[("authorization", "Bearer a")], BODY);
+    for _ in 0..3 {
+        assert_eq!(ask().status, 200);
+    }
+    let mut refused = None;
+    eventually("it is too fast", || {
+        refused = Some(ask()).filter(|answer| answer.status == 429);
+        refused.is_some()
+    });
+    assert_eq!(refused.unwrap().header("retry-after"), "1");
+    assert_eq!(turned_away(&server, "key_rate"), 1.0);
+    // What needs no key has no limit.
+    assert_eq!(server.get("/livez").status, 200);
+    server.post(ANALYZE, BODY);
+    server.call("POST", ANALYZE, &[("authorization", "Bearer c")], BODY);
+    assert_eq!((turned_away(&server, "no_key"), turned_away(&server, "unknown_key")), (1.0, 1.0));
+}
+
+#[test]
+fn keys_are_read_again_while_serving() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let write = |text: &str| std::fs::write(file.path(), text).unwrap();
+    write("one\n");
+    let path = file.path().to_str().unwrap().to_owned();
+    let server = Setup::default().with(|c| c.server.api_keys_file = path).serve();
+    let status = |key: &str| server.call("POST", ANALYZE, &[("authorization", &format!("Bearer {key}"))], BODY).status;
+    assert_eq!((status("one"), status("two")), (200, 401));
+    write("two\n");
+    assert_eq!((status("one"), status("two")), (200, 401));
+    server.app.reload();
+    assert_eq!((status("one"), status("two")), (401, 200));
+    for bad in ["", "# none\n"] {
+        write(bad);
+        server.app.reload();
+        assert_eq!((status("one"), status("two")), (401, 200));
+    }
+    let reloads = |result| server.sample("oddlog_reloads_total", Some(("result", result)));
+    assert_eq!((reloads("ok"), reloads("error")), (1.0, 2.0));
+}
+
+#[test]
+fn with_a_private_listener_operations_are_only_there() {
+    let server = Setup::default().with(|c| c.server.private_listen = "127.0.0.1:0".into()).serve();
+    let private = |path: &str| {
+        let mut connection = Connection::open(server.private_address.unwrap());
+        connection.send("GET", path, &[], b"");
+        connection.answer().status
+    };
+    for path in ["/metrics", "/docs", "/redoc", "/openapi.json", "/docs/swagger-ui.css"] {
+        let public = server.get(path);
+        assert_eq!((public.status, public.json()), (404, json!({ "detail": "Not Found" })), "{path}");
+        assert_eq!(private(path), 200, "{path}");
+    }
+    assert_eq!(server.get("/docs/").status, 404);
+    for path in ["/livez", "/readyz", "/api/v1/health", "/api/v1/"] {
+        assert_eq!((server.get(path).status, private(path)), (200, 200), "{path}");
+    }
+    assert_eq!(server.post(ANALYZE, BODY).status, 200);
 }
 
 #[test]

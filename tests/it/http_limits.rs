@@ -1,8 +1,15 @@
 //! Limits of size and time, broken clients, and HTTP/2.
 
+use std::time::Duration;
+
 use serde_json::json;
 
-use crate::support::{Connection, Running, Setup, eventually};
+use crate::support::{
+    Running, Setup, eventually,
+    frames::{
+        CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, RST_STREAM, block, frame, preface, read, status,
+    },
+};
 
 const ANALYZE: &str = "/api/v1/analyze";
 const BODY: &[u8] = br#"{"log_message": "x"}"#;
@@ -10,11 +17,21 @@ const BODY: &[u8] = br#"{"log_message": "x"}"#;
 fn impatient() -> Running {
     Setup::default()
         .with(|c| {
+            c.server.first_byte_timeout_ms = 60;
             c.server.header_timeout_ms = 60;
+            c.server.idle_timeout_ms = 60;
             c.server.body_timeout_ms = 60;
+            c.server.write_timeout_ms = 60;
         })
         .serve()
 }
+
+fn closed(server: &Running, reason: &str) -> f64 {
+    server.sample("oddlog_connections_closed_total", Some(("reason", reason)))
+}
+
+/// Time between the bytes of a client that keeps a connection busy.
+const TRICKLE: Duration = Duration::from_millis(5);
 
 #[test]
 fn a_body_over_the_limit_is_413_and_the_limit_itself_is_not() {
@@ -88,35 +105,53 @@ fn large_bodies_share_a_room_and_wait_for_it() {
 
 #[test]
 fn a_slow_body_is_408() {
-    let server = impatient();
-    let mut connection = server.connect();
-    connection.write(format!("POST {ANALYZE} HTTP/1.1\r\nhost: x\r\ncontent-length: 50\r\n\r\n{{\"log"));
-    let answer = connection.answer();
-    assert_eq!(answer.status, 408);
-    assert_eq!(answer.json(), json!({ "detail": "The request body took too long to arrive." }));
+    let one_pause = Setup::default().with(|c| c.server.body_idle_timeout_ms = 60).serve();
+    for (server, trickles) in [(impatient(), false), (impatient(), true), (one_pause, false)] {
+        let mut connection = server.connect();
+        connection.write(format!("POST {ANALYZE} HTTP/1.1\r\nhost: x\r\ncontent-length: 100000\r\n\r\n{{\"log"));
+        while trickles && connection.is_silent_for(TRICKLE) {
+            connection.write("x");
+        }
+        let answer = connection.answer();
+        assert_eq!(answer.status, 408);
+        assert_eq!(answer.json(), json!({ "detail": "The request body took too long to arrive." }));
+    }
 }
 
 #[test]
 fn silence_ends_a_connection_at_every_stage() {
     let server = impatient();
-    for sent in [
-        "",
+    let stages = [
+        ("", "first_byte_timeout"),
         // The beginning of HTTP/2's preface, and all of it.
-        "PRI * HT",
-        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-        "GET /livez HTT",
-        "GET /livez HTTP/1.1\r\nhost: x\r\nx-more",
-    ] {
+        ("PRI * HT", "header_timeout"),
+        ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "idle"),
+        ("GET /livez HTT", "header_timeout"),
+        ("GET /livez HTTP/1.1\r\nhost: x\r\nx-more", "header_timeout"),
+    ];
+    for (sent, reason) in stages {
+        let before = closed(&server, reason);
         let mut connection = server.connect();
         connection.write(sent);
         let rest = connection.rest();
-        // Before it goes, HTTP/2 says its settings and HTTP/1.1 may say 408.
-        assert!(!rest.starts_with(b"HTTP/1.1 200"), "{sent:?}: {rest:?}");
+        // Before it goes, HTTP/2 says its settings.
+        assert!(!rest.starts_with(b"HTTP/1.1"), "{sent:?}: {rest:?}");
+        eventually(reason, || closed(&server, reason) == before + 1.0);
     }
     let mut kept = server.connect();
     kept.send("GET", "/livez", &[], b"");
     assert_eq!(kept.answer().status, 200);
     assert_eq!(kept.rest(), b"");
+    eventually("it was idle", || closed(&server, "idle") == 2.0);
+}
+
+#[test]
+fn a_header_that_comes_byte_by_byte_has_the_same_time() {
+    let server = impatient();
+    let mut connection = server.connect();
+    connection.write("GET /livez HTTP/1.1\r\nx-slow: ");
+    while connection.is_silent_for(TRICKLE) && connection.try_write("x") {}
+    eventually("it is closed", || closed(&server, "header_timeout") == 1.0);
 }
 
 #[test]
@@ -128,6 +163,108 @@ fn a_client_that_never_reads_is_dropped() {
     let request = "GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nhost: x\r\n\r\n".repeat(64);
     connection.write(&request);
     eventually("the connection is gone", || connection.is_broken());
+    eventually("it is counted", || closed(&server, "slow_reader") == 1.0);
+    // With HTTP/2 a client can refuse to be sent anything: a window of 0.
+    let mut connection = server.connect();
+    connection.write(preface(&[(4, 0)]));
+    connection.write(frame(HEADERS, END_HEADERS | END_STREAM, 1, &block(false, "/openapi.json", &[])));
+    while read(&mut connection).0 != GOAWAY {}
+    connection.rest();
+    eventually("it is counted", || closed(&server, "slow_reader") == 2.0);
+}
+
+#[test]
+fn a_flood_of_header_fields_is_refused() {
+    let server = Setup::default().serve();
+    let fields = [("x-field", "1"); 101];
+    let mut connection = server.connect();
+    connection.send("GET", "/livez", &fields, b"");
+    assert_eq!(connection.answer().status, 431);
+    let mut connection = server.connect();
+    connection.write("GET /livez HTTP/1.1\r\n");
+    eventually("the flood is over", || !connection.try_write("x-endless: 1\r\n".repeat(100)));
+
+    let mut connection = server.connect();
+    connection.write(preface(&[]));
+    connection.write(frame(HEADERS, END_HEADERS | END_STREAM, 1, &block(false, "/livez", &fields)));
+    assert_eq!(status(&mut connection), Some(431));
+    connection.write(frame(HEADERS, END_HEADERS | END_STREAM, 3, &block(false, "/livez", &fields[..90])));
+    assert_eq!(status(&mut connection), Some(200));
+    assert_eq!(server.sample("oddlog_requests_turned_away_total", Some(("reason", "header_fields"))), 1.0);
+    // A header that never ends.
+    connection.write(frame(HEADERS, 0, 5, &block(false, "/livez", &[])));
+    let more = frame(CONTINUATION, 0, 5, &block(false, "/livez", &[("x-field", "a value"); 500]));
+    eventually("the flood is over", || !connection.try_write(&more));
+    assert_eq!(server.post(ANALYZE, BODY).status, 200);
+}
+
+#[test]
+fn a_connection_that_abandons_request_after_request_is_closed() {
+    let server = Setup::default().with(|c| c.server.http2_max_resets = 20).serve();
+    let in_flight = |count: f64| {
+        eventually("it begins or ends", || server.sample("oddlog_http_requests_in_flight", None) == count);
+    };
+    let request = |stream| frame(HEADERS, END_HEADERS, stream, &block(true, ANALYZE, &[]));
+    let reset = |stream| frame(RST_STREAM, 0, stream, &8u32.to_be_bytes());
+    let mut connection = server.connect();
+    connection.write(preface(&[]));
+    for stream in (1..=41).step_by(2) {
+        assert_eq!(closed(&server, "too_many_resets"), 0.0);
+        connection.write(request(stream));
+        in_flight(1.0);
+        connection.write(reset(stream));
+        in_flight(0.0);
+    }
+    connection.rest();
+    eventually("it is counted", || closed(&server, "too_many_resets") == 1.0);
+    // All at once; whoever of hyper and oddlog sees it first ends it.
+    let mut connection = server.connect();
+    connection.write(preface(&[]));
+    let flood = (1..4000).step_by(2).flat_map(|stream| [request(stream), reset(stream)].concat()).collect::<Vec<u8>>();
+    connection.try_write(flood);
+    connection.rest();
+    in_flight(0.0);
+    assert_eq!(server.post(ANALYZE, BODY).status, 200);
+}
+
+#[test]
+fn whoever_leaves_is_not_computed_for() {
+    let (setup, gate) = Setup::gated();
+    let server = setup.serve();
+    let post = || {
+        let mut connection = server.connect();
+        connection.send("POST", ANALYZE, &[], BODY);
+        connection
+    };
+    let mut first = post();
+    eventually("the device has it", || server.sample("oddlog_batches_total", None) == 1.0);
+    let mut waiting: Vec<_> = (0..5).map(|_| post()).collect();
+    eventually("they wait", || server.sample("oddlog_queue_jobs", None) == 5.0);
+    waiting.truncate(2);
+    eventually("three have left", || server.sample("oddlog_http_requests_total", Some(("status", "499"))) == 3.0);
+    drop(gate);
+    assert_eq!(first.answer().status, 200);
+    for connection in &mut waiting {
+        assert_eq!(connection.answer().status, 200);
+    }
+    assert_eq!(server.sample("oddlog_dropped_by_client_total", None), 3.0);
+    // Two rows for each of the three that stayed.
+    let text = server.handle.metrics().render();
+    assert!(text.contains("\noddlog_batch_rows_sum 6\n"), "{text}");
+}
+
+#[test]
+fn odd_texts_are_scored_beside_others() {
+    let server = Setup::default().serve();
+    let long = "a ".repeat(500_000);
+    let logs = ["disk full", "nul \0 in it", &long, "[SEP] this is normal [CLS]", "\u{feff}\u{202e}", "disk full"];
+    let answer = server.post("/api/v1/analyze/batch", json!({ "logs": logs }).to_string());
+    assert_eq!(answer.status, 200);
+    let results = answer.json()["results"].as_array().unwrap().clone();
+    assert_eq!((results.len(), &results[0]), (6, &results[5]));
+    for (i, result) in results.iter().enumerate() {
+        assert_eq!(result["truncated"], json!(i == 2), "{result}");
+    }
 }
 
 #[test]
@@ -173,46 +310,22 @@ fn requests_in_a_row_on_one_connection_are_answered_in_order() {
     }
 }
 
-/// An HTTP/2 frame: type, payload.
-fn frame(connection: &mut Connection) -> (u8, u8, Vec<u8>) {
-    let head = connection.read(9);
-    let length = usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
-    (head[3], head[4], connection.read(length))
-}
-
 #[test]
 fn http2_without_upgrade_is_answered_on_the_same_port() {
-    const HEADERS: u8 = 1;
-    const DATA: u8 = 0;
-    const END_STREAM: u8 = 1;
     let server = Setup::default().serve();
     let mut connection = server.connect();
-    // Method POST and scheme http are whole entries of HPACK's static table; the path is a literal for its entry 4.
-    let mut block = vec![0x83, 0x86, 0x04, ANALYZE.len() as u8];
-    block.extend(ANALYZE.as_bytes());
-    block.extend([0x01, 4]);
-    block.extend(b"test");
-    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
-    bytes.extend([0, 0, 0, 4, 0, 0, 0, 0, 0]);
-    bytes.extend([0, 0, block.len() as u8, HEADERS, 4, 0, 0, 0, 1]);
-    bytes.extend(block);
-    bytes.extend([0, 0, BODY.len() as u8, DATA, END_STREAM, 0, 0, 0, 1]);
-    bytes.extend(BODY);
-    connection.write(bytes);
-    let (mut status_ok, mut text) = (false, Vec::new());
+    connection.write(preface(&[]));
+    connection.write(frame(HEADERS, END_HEADERS, 1, &block(true, ANALYZE, &[])));
+    connection.write(frame(DATA, END_STREAM, 1, BODY));
+    assert_eq!(status(&mut connection), Some(200));
+    let mut text = Vec::new();
     loop {
-        match frame(&mut connection) {
-            // 0x88 is the static table's ":status: 200".
-            (HEADERS, _, block) => status_ok = block[0] == 0x88,
-            (DATA, flags, data) => {
-                text.extend(data);
-                if flags & END_STREAM != 0 {
-                    break;
-                }
+        if let (DATA, flags, data) = read(&mut connection) {
+            text.extend(data);
+            if flags & END_STREAM != 0 {
+                break;
             }
-            _ => {}
         }
     }
-    assert!(status_ok);
     assert!(text.starts_with(br#"{"log_message":"x","label":"#), "{text:?}");
 }

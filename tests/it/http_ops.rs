@@ -1,6 +1,6 @@
 //! What operators ask, and the graceful end.
 
-use std::{collections::HashSet, time::Duration};
+use std::collections::HashSet;
 
 use prometheus_parse::{Scrape, Value};
 use serde_json::json;
@@ -83,12 +83,14 @@ fn the_end_answers_what_was_accepted() {
         .collect();
     eventually("all are in flight", || server.sample("oddlog_http_requests_in_flight", None) == 8.0);
     server.begin_end();
+    // What is on its way over an idle connection is answered, and it is said that the connection ends.
+    eventually("it is not ready", || {
+        idle.send("GET", "/readyz", &[], b"");
+        let last = idle.answer();
+        last.status == 503 && last.header("connection") == "close"
+    });
     // Nobody new is let in.
     eventually("the port is closed", || std::net::TcpStream::connect(server.address).is_err());
-    // What is on its way over an idle connection is answered, and it is said that the connection ends.
-    idle.send("GET", "/readyz", &[], b"");
-    let last = idle.answer();
-    assert_eq!((last.status, last.header("connection")), (503, "close"));
     drop(gate);
     for connection in &mut waiting {
         let answer = connection.answer();
@@ -126,14 +128,20 @@ fn a_client_that_leaves_is_counted_and_its_place_is_free() {
 }
 
 #[test]
-fn connections_beyond_the_limit_wait_their_turn() {
+fn connections_beyond_the_limit_are_told_so() {
     let server = Setup::default().with(|c| c.server.max_connections = 1).serve();
     let mut first = server.connect();
     first.send("GET", "/livez", &[], b"");
     assert_eq!(first.answer().status, 200);
     let mut second = server.connect();
     second.send("GET", "/livez", &[], b"");
-    assert!(second.is_silent_for(Duration::from_millis(30)));
+    let full = second.answer();
+    assert_eq!((full.status, full.header("retry-after"), full.header("connection")), (503, "1", "close"));
+    assert_eq!(full.json(), json!({ "detail": "Too many connections. Retry after 1 s." }));
+    assert_eq!(second.rest(), b"");
+    let closed = |reason| server.sample("oddlog_connections_closed_total", Some(("reason", reason)));
+    assert_eq!((closed("too_many"), server.sample("oddlog_connections", None)), (1.0, 1.0));
     drop(first);
-    assert_eq!(second.answer().status, 200);
+    eventually("the first is gone", || closed("client") == 1.0);
+    assert_eq!(server.get("/livez").status, 200);
 }

@@ -3,24 +3,35 @@
 #![allow(clippy::unwrap_used, reason = "a helper that fails fails the test that called it")]
 #![allow(clippy::disallowed_methods, reason = "clients of a test are plain threads")]
 
+mod admission;
 mod cli;
 mod compile;
+mod crowds;
 mod custom_op;
 mod engine;
+mod eval;
+mod faults;
+mod fuzz;
 mod graph;
 mod http_access;
 mod http_batch;
+mod http_cache;
 mod http_docs;
 mod http_errors;
 mod http_limits;
 mod http_ops;
+mod http_tls;
 mod http_v1;
 mod hub;
 mod load;
+mod log;
 mod parity;
 mod quality;
+mod readiness;
 mod readme;
+mod restarts;
 mod scan;
 mod support;
 mod tidy;
 mod tune;
+mod verdicts;

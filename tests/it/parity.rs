@@ -8,14 +8,17 @@ use std::{
 use flate2::read::GzDecoder;
 use futures_util::{StreamExt, stream};
 use oddlog::{
-    config::{Batching, Scoring},
+    config::{Batching, Devices, Scoring},
     device::{
         Device,
         onnx::{CpuOptions, OnnxDevice, Runtime},
     },
-    engine::{Class, Engine, Handle},
+    engine::{Class, Engine, Fleet, Handle},
     metrics::Metrics,
-    model::{InputTensors, Model},
+    model::{
+        InputTensors, Model,
+        graph::{self, Precision},
+    },
 };
 use serde::Deserialize;
 
@@ -53,6 +56,14 @@ pub fn onnx_device(model: &Model, max_run_tokens: usize) -> OnnxDevice {
     OnnxDevice::cpu(runtime, "cpu:0".into(), model, CpuOptions { intra_op_threads: 1, max_run_tokens }).unwrap()
 }
 
+/// Two real CPU sessions.
+pub fn two_devices(model: &Model, max_run_tokens: usize) -> Fleet {
+    let runtime = Runtime::load(&Runtime::find("")).unwrap();
+    let options = CpuOptions { intra_op_threads: 1, max_run_tokens };
+    let maker = |index: usize| OnnxDevice::cpu_maker(runtime, format!("cpu:{index}"), model, options);
+    Fleet { makers: (0..2).map(maker).collect(), rules: Devices::default() }
+}
+
 fn lines() -> Vec<String> {
     let text = std::fs::read_to_string(root().join("tests/data/lines.txt")).unwrap();
     text.strip_suffix('\n').unwrap().split('\n').map(str::to_owned).collect()
@@ -60,8 +71,7 @@ fn lines() -> Vec<String> {
 
 fn start(model: &Model) -> Engine {
     let batching = Batching::default();
-    let devices: Vec<Box<dyn Device>> =
-        (0..2).map(|_| Box::new(onnx_device(model, batching.max_batch_tokens)) as Box<dyn Device>).collect();
+    let devices = two_devices(model, batching.max_batch_tokens);
     Engine::start(model, devices, &Scoring::default(), &batching, Metrics::new().unwrap()).unwrap()
 }
 
@@ -165,4 +175,34 @@ fn the_shipped_model_gives_a_log_the_same_bits_in_any_company() {
     }
     let mut sliced = onnx_device(&model, 64);
     assert_eq!(logits(&mut sliced, &model, &order.chunks(9).collect::<Vec<_>>(), &lines, 0), expected);
+}
+
+/// `benches/invariance.rs` asks the same of graphs of the true size.
+#[test]
+fn a_compiled_model_gives_a_log_the_same_bits_in_random_batches() {
+    let out = tempfile::tempdir().unwrap();
+    let (mut lines, mut random) = (lines(), fastrand::Rng::with_seed(11));
+    // A longer line would pad every batch that it falls into to its length.
+    lines.retain(|line| line.len() < 300);
+    assert!(lines.len() > 200);
+    for precision in [Precision::Fp32, Precision::Int8] {
+        let dir = out.path().join(precision.name());
+        graph::compile(&root().join("tests/data/tiny-deberta"), &dir, precision, false, &mut |_| {}).unwrap();
+        let model = Model::open(&dir, 512).unwrap();
+        let mut device = onnx_device(&model, 8192);
+        let mut order: Vec<usize> = (0..lines.len()).collect();
+        let expected = logits(&mut device, &model, &order.chunks(1).collect::<Vec<_>>(), &lines, 0);
+        for extra in [0, 16, 48] {
+            random.shuffle(&mut order);
+            let (mut groups, mut rest) = (Vec::new(), order.as_slice());
+            while !rest.is_empty() {
+                let (group, others) = rest.split_at(random.usize(2..=64).min(rest.len()));
+                groups.push(group);
+                rest = others;
+            }
+            let got = logits(&mut device, &model, &groups, &lines, extra);
+            let other = (0..lines.len()).find(|i| got[*i] != expected[*i]);
+            assert!(other.is_none(), "{precision}, padding +{extra}: line {other:?} has other bits");
+        }
+    }
 }

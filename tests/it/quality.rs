@@ -4,12 +4,11 @@ use std::{collections::BTreeMap, fs};
 
 use oddlog::{
     config::{Batching, Scoring},
-    device::Device,
     engine::{Class, Engine},
     metrics::Metrics,
 };
 
-use super::parity::{onnx_device, root, shipped};
+use super::parity::{root, shipped, two_devices};
 
 /// The 11 stems of the baseline; see models/challenge/README.md.
 const STEMS: [&str; 11] =
@@ -24,8 +23,8 @@ fn rows(file: &str) -> Vec<Vec<String>> {
 fn start(onnx: &str) -> Engine {
     let model = shipped(onnx);
     let batching = Batching::default();
-    let device = || Box::new(onnx_device(&model, batching.max_batch_tokens)) as Box<dyn Device>;
-    Engine::start(&model, vec![device(), device()], &Scoring::default(), &batching, Metrics::new().unwrap()).unwrap()
+    let devices = two_devices(&model, batching.max_batch_tokens);
+    Engine::start(&model, devices, &Scoring::default(), &batching, Metrics::new().unwrap()).unwrap()
 }
 
 /// Scores of every text for `labels`.

@@ -10,8 +10,9 @@ use std::{
 
 use crossbeam_channel::{bounded, never};
 use oddlog::{
-    config::Config,
-    device::{Device, DeviceError, FakeDevice},
+    config::{Config, Devices},
+    device::{Device, DeviceError, DeviceMaker, FakeDevice},
+    engine::Fleet,
     model::{InputTensors, Model},
     tuning::{Bench, Candidate, Halt, Run},
 };
@@ -173,6 +174,7 @@ fn as_many_workers_as_the_affinity_allows() {
 }
 
 /// A fake device whose runs take a known time.
+#[derive(Clone)]
 struct Slow(FakeDevice, Duration);
 
 impl Device for Slow {
@@ -193,8 +195,12 @@ fn a_measurement_is_what_the_device_takes() {
     let model = Model::open(&root().join("tests/data/tiny-deberta"), 512).unwrap();
     let config = Config::default();
     let devices = |config: &Config, model: &Model| {
-        let device = |name: &String| Box::new(Slow(FakeDevice::new(name, model.spec.classes), RUN)) as Box<dyn Device>;
-        Ok(config.devices.devices.iter().map(device).collect())
+        let device = |name: &String| {
+            let slow = Slow(FakeDevice::new(name, model.spec.classes), RUN);
+            DeviceMaker::new(name.clone(), move || Ok(slow.clone()))
+        };
+        let makers = config.devices.devices.iter().map(device).collect();
+        Ok(Fleet { makers, rules: config.devices.clone() })
     };
     let lines = ["a line".to_owned(), "and another one".to_owned()];
     let step = Duration::from_secs(1);
@@ -215,7 +221,8 @@ fn a_measurement_is_what_the_device_takes() {
     let (gate, tokens) = bounded(1);
     gate.send(()).unwrap();
     let stuck = |_: &Config, model: &Model| {
-        Ok(vec![Box::new(FakeDevice::new("stuck", model.spec.classes).gated(tokens.clone())) as Box<dyn Device>])
+        let stuck = FakeDevice::new("stuck", model.spec.classes).gated(tokens.clone());
+        Ok(Fleet { makers: vec![stuck.maker()], rules: Devices::default() })
     };
     let bench = Bench { devices: &stuck, ..bench };
     let halted = runtime.block_on(bench.measure(&Candidate::of(&config, 1), 4, std::future::ready(())));

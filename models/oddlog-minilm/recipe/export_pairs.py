@@ -38,10 +38,14 @@ class Pairs:
         return [(e.ids, e.type_ids) for e in self.tokenizer.encode_batch(texts)]
 
 
+def padded(length):
+    """The length rounded up to a multiple of 16."""
+    return -(-length // MULTIPLE) * MULTIPLE
+
+
 def feed(rows, extra=0):
     """One batch: rows padded to the longest, rounded up to a multiple of 16, plus `extra` tokens."""
-    longest = max(len(ids) for ids, _ in rows)
-    width = -(-longest // MULTIPLE) * MULTIPLE + extra
+    width = padded(max(len(ids) for ids, _ in rows)) + extra
     ids, mask, types = (np.zeros((len(rows), width), np.int64) for _ in range(3))
     for i, (row, row_types) in enumerate(rows):
         ids[i, : len(row)], mask[i, : len(row)], types[i, : len(row)] = row, 1, row_types

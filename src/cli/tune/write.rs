@@ -1,17 +1,17 @@
 //! Puts the tuned keys into a configuration file: a new one, or the user's own with all else in it kept.
-//!
-//! The file is written beside its place, read back with the program's own configuration reader, and only then renamed.
 
 use std::{
     fs, io,
-    io::Write,
     path::{Path, PathBuf},
 };
 
-use toml_edit::{Array, DocumentMut, Item, Value};
+use toml_edit::{Array, Value};
 
 use crate::{
-    cli::load::cores,
+    cli::{
+        config_file::{Setting, changed, failed, not_hidden, replace},
+        load::cores,
+    },
     config::{Config, Devices},
     error::StartError,
     tuning::Candidate,
@@ -56,15 +56,15 @@ impl Settings {
         config
     }
 
-    /// Section, key and value of each.
-    fn values(&self) -> Result<[(&'static str, &'static str, Value); 4], String> {
+    fn keys(&self) -> Result<Vec<Setting>, String> {
         let whole = |n: u64| i64::try_from(n).map(Value::from).map_err(|_| format!("{n} is too large"));
         let Candidate { intra_op_threads, max_batch_tokens, max_queue_delay_us, .. } = self.candidate;
-        Ok([
-            ("devices", "devices", Value::Array(Array::from_iter(&self.devices))),
-            ("devices", "intra_op_threads", whole(intra_op_threads as u64)?),
-            ("batching", "max_batch_tokens", whole(max_batch_tokens as u64)?),
-            ("batching", "max_queue_delay_us", whole(max_queue_delay_us)?),
+        let key = |table: &str, key: &str, value| Setting { tables: vec![table.into()], key: key.into(), value };
+        Ok(vec![
+            key("devices", "devices", Value::Array(Array::from_iter(&self.devices))),
+            key("devices", "intra_op_threads", whole(intra_op_threads as u64)?),
+            key("batching", "max_batch_tokens", whole(max_batch_tokens as u64)?),
+            key("batching", "max_queue_delay_us", whole(max_queue_delay_us)?),
         ])
     }
 }
@@ -82,7 +82,7 @@ impl Target {
     /// # Errors
     /// [`StartError`] if it is someone else's, or would be hidden by the environment.
     pub fn separate(path: PathBuf, force: bool) -> Result<Self, StartError> {
-        not_hidden()?;
+        not_hidden(&HIDING, "tune")?;
         match fs::read(&path) {
             Ok(bytes) if !force && !bytes.starts_with(MARK.as_bytes()) => Err(StartError::Config(format!(
                 "{} is there already and not from tune; --force overwrites it, --out names another",
@@ -98,7 +98,7 @@ impl Target {
     /// # Errors
     /// [`StartError`] if it is not there, or would be hidden by the environment.
     pub fn within(path: &Path) -> Result<Self, StartError> {
-        not_hidden()?;
+        not_hidden(&HIDING, "tune")?;
         // Through links, so that the file itself is replaced.
         Ok(Self { path: fs::canonicalize(path).map_err(failed("finding", path))?, keep: true })
     }
@@ -114,76 +114,16 @@ impl Target {
     /// [`StartError`] if the file cannot be written or would not mean what it should; then it is as it was.
     pub fn write(&self, settings: &Settings, comment: &[String]) -> Result<(), StartError> {
         let comment: String = comment.iter().map(|line| format!("{MARK}{line}\n")).collect();
+        let refused = |reason| StartError::Config(format!("{}: {reason}", self.path.display()));
+        let keys = settings.keys().map_err(refused)?;
         let text = if self.keep {
             let old = fs::read_to_string(&self.path).map_err(failed("reading", &self.path))?;
-            changed(&old, settings).map(|text| text + &comment)
+            changed(&old, keys, MARK).map(|text| text + &comment)
         } else {
-            changed("", settings).map(|text| comment + "\n" + &text)
+            changed("", keys, MARK).map(|text| comment + "\n" + &text)
         };
-        let text = text.map_err(|reason| StartError::Config(format!("{}: {reason}", self.path.display())))?;
-        let mut name = self.path.file_name().unwrap_or_default().to_owned();
-        name.push(format!(".{}.tmp", std::process::id()));
-        let temporary = self.path.with_file_name(name);
-        let result = self.replace(&temporary, &text, settings);
-        if result.is_err() {
-            // It may not even be there.
-            let _ = fs::remove_file(&temporary);
-        }
-        result
+        replace(&self.path, &text.map_err(refused)?, self.keep, &|config| settings.within(config))
     }
-
-    fn replace(&self, temporary: &Path, text: &str, settings: &Settings) -> Result<(), StartError> {
-        let mut file = fs::File::create(temporary).map_err(failed("writing", temporary))?;
-        file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed("writing", temporary))?;
-        let load = |path| Config::load(Some(path), serde_json::json!({}));
-        let after = load(temporary)?;
-        let before = if self.keep { load(&self.path)? } else { after.clone() };
-        if after != settings.within(&before) {
-            return Err(StartError::Config(format!("{} could not be changed safely; use --out", self.path.display())));
-        }
-        if self.keep {
-            let old = fs::metadata(&self.path).map_err(failed("reading", &self.path))?;
-            fs::set_permissions(temporary, old.permissions()).map_err(failed("writing", temporary))?;
-        }
-        fs::rename(temporary, &self.path).map_err(failed("writing", &self.path))
-    }
-}
-
-/// The text of a configuration with the tuned keys changed or added, all else kept as it is, and without the comments
-/// that `tune` wrote at its end before.
-fn changed(text: &str, settings: &Settings) -> Result<String, String> {
-    let mut document: DocumentMut = text.parse().map_err(|e| format!("it cannot be read: {e}"))?;
-    for (section, key, mut value) in settings.values()? {
-        let item = document.entry(section).or_insert_with(toml_edit::table);
-        let table = item.as_table_like_mut().ok_or_else(|| format!("{section} is no section"))?;
-        match table.get_mut(key) {
-            Some(Item::Value(old)) => {
-                *value.decor_mut() = old.decor().clone();
-                *old = value;
-            }
-            _ => drop(table.insert(key, Item::Value(value))),
-        }
-    }
-    let trailing = document.trailing().as_str().unwrap_or_default();
-    let kept: String = trailing.split_inclusive('\n').filter(|line| !line.starts_with(MARK)).collect();
-    document.set_trailing(kept);
-    let mut text = document.to_string();
-    if !text.is_empty() && !text.ends_with('\n') {
-        text.push('\n');
-    }
-    Ok(text)
-}
-
-fn not_hidden() -> Result<(), StartError> {
-    match HIDING.into_iter().find(|name| std::env::var_os(name).is_some()) {
-        Some(name) => Err(StartError::Config(format!("{name} is set and would hide what tune writes; unset it"))),
-        None => Ok(()),
-    }
-}
-
-fn failed(doing: &str, path: &Path) -> impl FnOnce(io::Error) -> StartError {
-    let what = format!("{doing} {}", path.display());
-    move |source| StartError::Io { what, source }
 }
 
 #[cfg(test)]

@@ -44,7 +44,8 @@ pub struct Geometry {
     rows_of_first: Value,
 }
 
-/// Keys and queries of the relative positions in one layer: `[heads, table rows, head size]`.
+/// Keys and queries of the relative positions in one layer: `[heads, table rows, head size]`, as `packed` has them
+/// `[heads, head size, columns]`.
 pub struct PositionTables {
     /// For content to position.
     pub keys: Value,
@@ -126,6 +127,12 @@ impl Geometry {
         let to_content = self.skewed(graph, &to_content);
         let to_content = graph.op("Transpose", &[&to_content], &[Attribute::Ints("perm", &[0, 1, 3, 2])]);
         self.mixed(graph, [&content, &to_position, &to_content], &v, &self.merged[0])
+    }
+
+    /// The first tokens: `[batch, length, hidden]` to `[batch, 1, hidden]`.
+    pub fn first(&self, graph: &mut Emitter, x: &Value) -> Value {
+        let [zero, one] = [0, 1].map(|n| graph.ints(&[n]));
+        graph.op("Slice", &[x, &zero, &one, &one], &[])
     }
 
     /// Attention of each first token alone. `q` is `[batch, 1, hidden]` and `kv` `[batch, length, 2 hidden]`; gives

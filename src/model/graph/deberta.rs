@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! input_ids, attention_mask (, token_type_ids)
-//!   -> embeddings -> LayerNorm -> x mask
+//!   -> embeddings -> LayerNorm -> x mask        (8 bits in oddlog's operators: without padding, see `packed`)
 //!   -> layer: fused QKV -> attention -> output + residual -> LayerNorm -> Gelu feed-forward + residual -> LayerNorm
 //!   -> last layer: the same for the first token only (keys and values of all tokens)
 //!   -> pooler (Gelu) -> classifier -> logits
@@ -15,7 +15,8 @@ use super::{
     config::DebertaConfig,
     emitter::{Emitter, Value},
     error::GraphError,
-    linear::{Activation, Linear},
+    linear::{Activation, LayerNorm, Linear},
+    packed::{self, Packed},
     positions,
     proto::{Attribute, Element},
     weights::Weights,
@@ -42,16 +43,19 @@ pub fn emit(
     // The head is small, and read first: what is no classifier is refused at once.
     let pooler = Linear::read(weights, "pooler.dense", config.hidden, config.hidden)?;
     let classifier = Linear::read(weights, "classifier", config.classes, config.hidden)?;
-    let (mut x, geometry) = builder.embeddings()?;
+    let (mut x, layout) = builder.embeddings()?;
     let relative = builder.relative_embeddings()?;
     for layer in 0..config.layers {
         progress(Progress { done: layer + 1, total });
-        x = builder.layer(layer, &x, &geometry, &relative)?;
+        x = builder.layer(layer, &x, &layout, &relative)?;
     }
     progress(Progress { done: total, total });
-    let (zero, fp32) = (builder.graph.int(0), Precision::Fp32);
-    let first = builder.graph.op("Gather", &[&x, &zero], &[Attribute::Int("axis", 1)]);
-    let pooled = pooler.emit(builder.graph, fp32, "pooler.dense", &first, Activation::Gelu)?;
+    if let Layout::Padded(_) = layout {
+        let zero = builder.graph.int(0);
+        x = builder.graph.op("Gather", &[&x, &zero], &[Attribute::Int("axis", 1)]);
+    }
+    let fp32 = Precision::Fp32;
+    let pooled = pooler.emit(builder.graph, fp32, "pooler.dense", &x, Activation::Gelu)?;
     classifier.emit(builder.graph, fp32, "classifier", &pooled, Activation::None)
 }
 
@@ -62,25 +66,43 @@ struct Builder<'a> {
     precision: Precision,
 }
 
+/// How the rows of a batch lie in memory.
+enum Layout {
+    /// `[batch, length, hidden]`, in operators of ONNX.
+    Padded(Geometry),
+    /// `[tokens, hidden]`, in oddlog's operators.
+    Packed(Packed),
+}
+
 impl Builder<'_> {
-    /// Embeddings after LayerNorm, zero on padding, and what all layers share.
-    fn embeddings(&mut self) -> Result<(Value, Geometry), GraphError> {
+    /// Embeddings after LayerNorm, and what all layers share. Padding is zero, if there is any.
+    fn embeddings(&mut self) -> Result<(Value, Layout), GraphError> {
         let DebertaConfig { hidden, vocabulary, token_types, .. } = *self.config;
         let ids = self.graph.input("input_ids");
         let mask = self.graph.input("attention_mask");
-        let mut x = self.lookup("word_embeddings", vocabulary, &ids)?;
+        let packed = (self.precision == Precision::Int8).then(|| Packed::emit(self.graph, self.config, &mask));
+        let tokens = |graph: &mut Emitter, input: Value| match &packed {
+            Some(packed) => packed.tokens(graph, &input),
+            None => input,
+        };
+        let kept = tokens(self.graph, ids.clone());
+        let mut x = self.lookup("word_embeddings", vocabulary, &kept)?;
         if token_types > 0 {
             let types = self.graph.input("token_type_ids");
+            let types = tokens(self.graph, types);
             let embedded = self.lookup("token_type_embeddings", token_types, &types)?;
             x = self.graph.op("Add", &[&x, &embedded], &[]);
         }
         let x = self.layer_norm(&x, &format!("{EMBEDDINGS}.LayerNorm"), hidden)?;
+        if let Some(packed) = packed {
+            return Ok((x, Layout::Packed(packed)));
+        }
         let mask = self.graph.op("Cast", &[&mask], &[Attribute::Int("to", Element::F32 as i64)]);
         let last = self.graph.ints(&[2]);
         let column = self.graph.op("Unsqueeze", &[&mask, &last], &[]);
         let x = self.graph.op("Mul", &[&x, &column], &[]);
         let geometry = Geometry::emit(self.graph, self.config, &ids, &mask);
-        Ok((x, geometry))
+        Ok((x, Layout::Padded(geometry)))
     }
 
     fn lookup(&mut self, table: &str, rows: usize, ids: &Value) -> Result<Value, GraphError> {
@@ -99,7 +121,7 @@ impl Builder<'_> {
         Ok(positions::layer_norm(&table, &gain, &bias, epsilon))
     }
 
-    fn layer(&mut self, layer: usize, x: &Value, geometry: &Geometry, relative: &[f32]) -> Result<Value, GraphError> {
+    fn layer(&mut self, layer: usize, x: &Value, layout: &Layout, relative: &[f32]) -> Result<Value, GraphError> {
         let DebertaConfig { hidden, intermediate, .. } = *self.config;
         let name = format!("{ENCODER}.layer.{layer}");
         let [query, key, value] = ["query", "key", "value"]
@@ -115,30 +137,44 @@ impl Builder<'_> {
         let (residual, attended) = if layer + 1 < self.config.layers {
             let qkv = Linear::side_by_side(&[&query, &key, &value]);
             let qkv = self.linear(&qkv, &format!("{name}.attention.qkv"), x, Activation::None)?;
-            (x.clone(), geometry.attend(self.graph, &qkv, &tables))
+            let attended = match layout {
+                Layout::Padded(geometry) => geometry.attend(self.graph, &qkv, &tables),
+                Layout::Packed(packed) => packed.attend(self.graph, &qkv, &qkv, &tables),
+            };
+            (x.clone(), attended)
         } else {
             let kv = Linear::side_by_side(&[&key, &value]);
             let kv = self.linear(&kv, &format!("{name}.attention.kv"), x, Activation::None)?;
-            let [zero, one] = [0, 1].map(|n| self.graph.ints(&[n]));
-            let first = self.graph.op("Slice", &[x, &zero, &one, &one], &[]);
+            let first = match layout {
+                Layout::Padded(geometry) => geometry.first(self.graph, x),
+                Layout::Packed(packed) => packed.first(self.graph, x),
+            };
             let q = self.linear(&query, &format!("{name}.attention.q"), &first, Activation::None)?;
-            (first, geometry.attend_first(self.graph, &q, &kv, &tables))
+            let attended = match layout {
+                Layout::Padded(geometry) => geometry.attend_first(self.graph, &q, &kv, &tables),
+                Layout::Packed(packed) => packed.attend(self.graph, &q, &kv, &tables),
+            };
+            (first, attended)
         };
-        let x = self.residual(&attended, &residual, &format!("{name}.attention.output"), hidden)?;
+        let output = format!("{name}.attention.output");
+        let dense = Linear::read(self.weights, &format!("{output}.dense"), hidden, hidden)?;
+        let x = self.residual(&dense, &attended, &residual, &output)?;
         let prefix = format!("{name}.intermediate.dense");
         let wide = Linear::read(self.weights, &prefix, intermediate, hidden)?;
+        let output = format!("{name}.output");
+        let narrow = Linear::read(self.weights, &format!("{output}.dense"), hidden, intermediate)?;
+        if self.precision == Precision::Int8 {
+            let norm = self.norm_weights(&format!("{output}.LayerNorm"), hidden)?;
+            return wide.emit_feed_forward(self.graph, [&prefix, &format!("{output}.dense")], &narrow, &x, &norm);
+        }
         let wide = self.linear(&wide, &prefix, &x, Activation::Gelu)?;
-        self.residual(&wide, &x, &format!("{name}.output"), intermediate)
+        self.residual(&narrow, &wide, &x, &output)
     }
 
-    /// `LayerNorm(dense(x) + residual)`.
-    fn residual(&mut self, x: &Value, residual: &Value, prefix: &str, inputs: usize) -> Result<Value, GraphError> {
-        let hidden = self.config.hidden;
-        let dense = format!("{prefix}.dense");
-        let layer = Linear::read(self.weights, &dense, hidden, inputs)?;
-        let y = self.linear(&layer, &dense, x, Activation::None)?;
-        let sum = self.graph.op("Add", &[&y, residual], &[]);
-        self.layer_norm(&sum, &format!("{prefix}.LayerNorm"), hidden)
+    /// `LayerNorm(layer(x) + residual)`.
+    fn residual(&mut self, layer: &Linear, x: &Value, residual: &Value, prefix: &str) -> Result<Value, GraphError> {
+        let norm = self.norm_weights(&format!("{prefix}.LayerNorm"), self.config.hidden)?;
+        layer.emit_with_norm(self.graph, self.precision, &format!("{prefix}.dense"), (x, residual), &norm)
     }
 
     fn linear(&mut self, layer: &Linear, name: &str, x: &Value, activation: Activation) -> Result<Value, GraphError> {
@@ -146,18 +182,27 @@ impl Builder<'_> {
     }
 
     fn layer_norm(&mut self, x: &Value, prefix: &str, width: usize) -> Result<Value, GraphError> {
-        let [gain, bias] = ["weight", "bias"].map(|part| {
+        let LayerNorm { gain, shift, epsilon } = self.norm_weights(prefix, width)?;
+        let attributes = [Attribute::Int("axis", -1), Attribute::Float("epsilon", epsilon)];
+        Ok(self.graph.op("LayerNormalization", &[x, &gain, &shift], &attributes))
+    }
+
+    fn norm_weights(&mut self, prefix: &str, width: usize) -> Result<LayerNorm, GraphError> {
+        let [gain, shift] = ["weight", "bias"].map(|part| {
             let name = format!("{prefix}.{part}");
             let values = self.weights.values(&name, &[width])?;
             self.graph.floats(&name, &[width], &values)
         });
-        let attributes = [Attribute::Int("axis", -1), Attribute::Float("epsilon", self.config.epsilon)];
-        Ok(self.graph.op("LayerNormalization", &[x, &gain?, &bias?], &attributes))
+        Ok(LayerNorm { gain: gain?, shift: shift?, epsilon: self.config.epsilon })
     }
 
     fn position_table(&mut self, name: &str, relative: &[f32], layer: &Linear) -> Result<Value, GraphError> {
         let DebertaConfig { heads, span, .. } = *self.config;
+        let (rows, size) = (2 * span, self.config.head_size());
         let table = positions::project(relative, layer, heads);
-        self.graph.floats(name, &[heads, 2 * span, self.config.head_size()], &table)
+        match self.precision {
+            Precision::Int8 => self.graph.floats(name, &[heads, size, rows], &packed::columns_of(&table, rows, size)),
+            _ => self.graph.floats(name, &[heads, rows, size], &table),
+        }
     }
 }

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Every result is an ordinary ONNX file with external data that ONNX Runtime opens; [`Precision::Int8`] needs the
-//! operator `oddlog.QuantLinear` besides. This room does not know what runs the graph, nor where checkpoints come from.
+//! operators of the domain `oddlog` besides. This room does not know what runs the graph, nor where checkpoints come from.
 
 mod attention;
 mod config;
@@ -16,6 +16,7 @@ mod deberta;
 mod emitter;
 mod error;
 mod linear;
+mod packed;
 mod positions;
 mod proto;
 mod stage;
@@ -32,7 +33,7 @@ pub use error::GraphError;
 pub use stage::{MARKER, Stage};
 
 /// Version of the graph that is made from a checkpoint. It changes whenever the same checkpoint gives another graph.
-pub const GRAPH_VERSION: u32 = 1;
+pub const GRAPH_VERSION: u32 = 2;
 
 const GRAPH_FILE: &str = "model.onnx";
 const DATA_FILE: &str = "model.onnx.data";
@@ -42,7 +43,7 @@ const DATA_FILE: &str = "model.onnx.data";
 pub enum Precision {
     /// Single precision: the logits of transformers, up to rounding.
     Fp32,
-    /// 8 bits, one scale for each row of activations and each output channel, in the operator `oddlog.QuantLinear`.
+    /// 8 bits, one scale for each row of activations and each output channel, in oddlog's own operators.
     Int8,
     /// The same arithmetic in operators that every ONNX Runtime has. On x86 processors without VNNI, ONNX Runtime's
     /// 8-bit products can saturate, which costs accuracy.

@@ -58,6 +58,8 @@ pub enum Element {
     I32 = 6,
     /// `int64`
     I64 = 7,
+    /// `bool`
+    Bool = 9,
 }
 
 /// A node's attribute.

@@ -64,7 +64,7 @@ fn formats_of_loggers() {
     );
     check("2024-05-02T06:11:40.118Z ERROR ~checkout-api payment provider unreachable", "ERROR", "");
     check("2024-05-02T06:11:40.118Z error: ~x", "error", "");
-    check("INFO 2024-07-03 17:46:12 ~scheduler: nightly", "INFO", "");
+    check("INFO 2024-07-03 17:46:12 scheduler: ~nightly", "INFO", "scheduler");
     check("kernel: [182331.114201] ~Out of memory: Killed", "", "kernel");
     check("[ 1.884120] ~EXT4-fs (vda1): mounted", "", "");
     check("I, [2024-06-01T10:22:14 #77] INFO -- : ~Completed 500", "INFO", "");

@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead, BufReader, ErrorKind, Read, Write},
-    net::{SocketAddr, TcpStream},
+    net::{Shutdown, SocketAddr, TcpStream},
     time::Duration,
 };
 
@@ -64,6 +64,12 @@ impl Connection {
         self.reader.get_mut().write_all(bytes.as_ref()).unwrap();
     }
 
+    /// Says that nothing more will be sent.
+    pub fn end(&mut self) {
+        // A server that has closed already does not mind.
+        let _ = self.reader.get_mut().shutdown(Shutdown::Write);
+    }
+
     /// Sends a request with a body of known length; none if it is empty.
     pub fn send(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) {
         let mut head = format!("{method} {path} HTTP/1.1\r\nhost: test\r\n");
@@ -122,9 +128,14 @@ impl Connection {
         silent
     }
 
+    /// Sends bytes as they are if the server still takes them.
+    pub fn try_write(&mut self, bytes: impl AsRef<[u8]>) -> bool {
+        self.reader.get_mut().write_all(bytes.as_ref()).is_ok()
+    }
+
     /// Whether the server has dropped the connection, found out by writing to it.
     pub fn is_broken(&mut self) -> bool {
-        self.reader.get_mut().write_all(b"\r\n").is_err()
+        !self.try_write(b"\r\n")
     }
 
     /// Reads exactly so many bytes.

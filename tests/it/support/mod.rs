@@ -1,6 +1,8 @@
 //! What the integration tests share: a running server and a client that sends exactly what it is told to.
 
 pub mod client;
+pub mod frames;
+pub mod process;
 pub mod server;
 
 pub use client::{Answer, Connection};

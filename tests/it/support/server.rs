@@ -1,15 +1,16 @@
 //! An engine with fake devices, and the HTTP server before it, on a port of the system's choice.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{net::SocketAddr, path::Path, sync::Arc};
 
 use crossbeam_channel::{Sender, bounded};
 use oddlog::{
-    config::Config,
-    device::{Device, FakeDevice},
-    engine::{Engine, Handle},
-    http::{self, App},
+    config::{CacheMode, Config},
+    device::{DeviceMaker, FakeDevice},
+    engine::{Engine, Fleet, Handle},
+    http::{self, App, Doors},
     metrics::Metrics,
     model::{Model, ModelFiles, ModelSpec, PairTokenizer},
+    verdicts::Verdicts,
 };
 use tokio::{net::TcpListener, runtime::Runtime, sync::oneshot, task::JoinHandle};
 
@@ -22,7 +23,9 @@ pub const PANIC: u32 = 130;
 
 /// The tiny model: a word-piece tokenizer of some letters and words, without a graph.
 pub fn tiny_model(max_length: usize) -> Model {
-    let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data/tiny");
+    // The fuzz targets, in a folder of the crate, use this file, too.
+    let crates = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
+    let dir = crates.map(|dir| dir.join("tests/data/tiny")).find(|dir| dir.is_dir()).unwrap();
     let file = |name: &str| dir.join(name);
     let files = ModelFiles {
         onnx: file("model.onnx"),
@@ -37,30 +40,33 @@ pub fn tiny_model(max_length: usize) -> Model {
 
 /// What a server is started with.
 pub struct Setup {
-    /// The configuration; `server.listen` does not count.
+    /// The configuration; `server.listen` does not count. Nothing is remembered, so that each log reaches a device.
     pub config: Config,
     /// The devices: by default one fake device that answers at once.
-    pub devices: Vec<Box<dyn Device>>,
+    pub devices: Vec<DeviceMaker>,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { config: Config::default(), devices: vec![Box::new(FakeDevice::new("fake:0", 2))] }
+        let mut config = Config::default();
+        config.cache.mode = CacheMode::Off;
+        Self { config, devices: vec![FakeDevice::new("fake:0", 2).maker()] }
     }
 }
 
 impl Setup {
     /// With one fake device that runs a batch for each token sent, and freely once the sender is gone. One token is
-    /// there for the engine's warm-up.
+    /// there for the engine's warm-up. To be held at the gate is no hang.
     pub fn gated() -> (Self, Sender<()>) {
         let (gate, tokens) = bounded(64);
         gate.send(()).unwrap();
-        (Self::device(FakeDevice::new("fake:0", 2).gated(tokens)), gate)
+        let setup = Self::device(FakeDevice::new("fake:0", 2).gated(tokens));
+        (setup.with(|c| c.devices.run_timeout_ms = 600_000), gate)
     }
 
     /// With this device alone.
     pub fn device(device: FakeDevice) -> Self {
-        Self { devices: vec![Box::new(device)], ..Self::default() }
+        Self { devices: vec![device.maker()], ..Self::default() }
     }
 
     /// Changes the configuration.
@@ -73,7 +79,8 @@ impl Setup {
     pub fn engine(self) -> Engine {
         let model = tiny_model(self.config.model.max_length);
         let metrics = Metrics::new().unwrap();
-        Engine::start(&model, self.devices, &self.config.scoring, &self.config.batching, metrics).unwrap()
+        let fleet = Fleet { makers: self.devices, rules: self.config.devices };
+        Engine::start(&model, fleet, &self.config.scoring, &self.config.batching, metrics).unwrap()
     }
 
     /// An engine and its server.
@@ -84,12 +91,20 @@ impl Setup {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let listener = runtime.block_on(TcpListener::bind(("127.0.0.1", 0))).unwrap();
         let address = listener.local_addr().unwrap();
-        let app = Arc::new(App::new(handle.clone(), config.server, "tiny".into()).unwrap());
+        let bind = |address: std::net::SocketAddr| runtime.block_on(TcpListener::bind(address)).unwrap();
+        let private = config.server.private_address().unwrap().map(bind);
+        let private_address = private.as_ref().map(|listener| listener.local_addr().unwrap());
+        let app = Arc::new(
+            App::new(Verdicts::new(handle.clone(), &config.cache), config.server, "tiny".into())
+                .unwrap()
+                .with_log(config.log),
+        );
         let (stop, stopped) = oneshot::channel();
-        let served = runtime.spawn(http::serve(listener, app, async {
+        let doors = Doors { public: listener, private, lent: false };
+        let served = runtime.spawn(http::serve(doors, app.clone(), async {
             let _ = stopped.await;
         }));
-        Running { address, handle, engine: Some(engine), stop: Some(stop), served, runtime }
+        Running { address, private_address, app, handle, engine: Some(engine), stop: Some(stop), served, runtime }
     }
 }
 
@@ -97,6 +112,10 @@ impl Setup {
 pub struct Running {
     /// Where it listens.
     pub address: SocketAddr,
+    /// Where its second listener is, if there is one.
+    pub private_address: Option<SocketAddr>,
+    /// What its routes use.
+    pub app: Arc<App>,
     /// Its engine's handle.
     pub handle: Handle,
     engine: Option<Engine>,

@@ -42,7 +42,7 @@ pub struct Outcome {
 }
 
 /// See the module.
-pub struct Report {
+pub struct Show {
     shared: Shared,
     mode: Mode,
     out: BufWriter<Stdout>,
@@ -61,7 +61,7 @@ pub struct Report {
     broken: Option<io::Error>,
 }
 
-impl Report {
+impl Show {
     /// For inputs of these names.
     pub fn new(args: &ScanArgs, names: Vec<String>, scorer: &Scorer, progress: Arc<Progress>) -> Self {
         let top = args.top.map(|n| n as usize);

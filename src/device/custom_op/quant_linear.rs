@@ -1,37 +1,21 @@
-//! The custom operator `oddlog.QuantLinear` for ONNX Runtime: its signature, its checks, and the way to the kernel.
+//! The custom operator `oddlog.QuantLinear`.
 //!
 //! ```text
 //! x [..., K] f32 | weight [ceil(N/16), ceil(K/4), 16, 4] int8 | scale [N] f32 | column_sum [N] int32 | bias [N] f32
 //!   -> [..., N] f32          attribute `activation`: 0 none (the default), 1 Gelu
 //! ```
-//!
-//! [`crate::kernel`] says what it computes. It does not know which models use it.
 
 use ort::{
-    Error,
-    operator::{
-        ComputeContext, Kernel, KernelContext, Operator, OperatorDomain, OperatorInput, OperatorOutput,
-        ShapeInferenceContext,
-    },
+    operator::{ComputeContext, Kernel, KernelContext, Operator, OperatorInput, OperatorOutput, ShapeInferenceContext},
     value::{Shape, SymbolicDimensions, TensorElementType, ValueRef, ValueType},
 };
 
+use super::Node;
 use crate::kernel::{Activation, Linear, Parameters, Path, packed_shape};
-
-/// The domain of oddlog's operators.
-pub const DOMAIN: &str = "oddlog";
-
-/// oddlog's operators, for every session: a graph that uses none of them does not notice.
-///
-/// # Errors
-/// What ONNX Runtime says.
-pub fn operators() -> ort::Result<OperatorDomain> {
-    OperatorDomain::new(DOMAIN)?.add(QuantLinear)
-}
 
 const NAMES: [&str; 5] = ["x", "weight", "scale", "column_sum", "bias"];
 
-struct QuantLinear;
+pub struct QuantLinear;
 
 impl Operator for QuantLinear {
     type Kernel<'attr> = QuantLinearKernel;
@@ -72,31 +56,28 @@ impl Operator for QuantLinear {
     }
 
     fn create_kernel<'attr>(&self, ctx: &KernelContext<'attr>) -> ort::Result<QuantLinearKernel> {
-        let name = ctx.node_name()?;
+        let node = Node { operator: "QuantLinear", name: ctx.node_name()? };
         let activation = match ctx.get::<i64>("activation") {
             None | Some(0) => Activation::None,
             Some(1) => Activation::Gelu,
-            Some(other) => return Err(refusal(&name, &format!("activation {other} is unknown; 0 is none, 1 Gelu"))),
+            Some(other) => return Err(node.refusal(&format!("activation {other} is unknown; 0 is none, 1 Gelu"))),
         };
         let inputs = ctx.inputs()?;
         let shapes: Vec<&[i64]> = inputs.iter().map(|i| i.dtype().tensor_shape().map_or(&[][..], |s| s)).collect();
-        check_shapes(&shapes, false).map_err(|reason| refusal(&name, &reason))?;
-        Ok(QuantLinearKernel { name, activation, path: Path::best() })
+        check_shapes(&shapes, false).map_err(|reason| node.refusal(&reason))?;
+        Ok(QuantLinearKernel { node, activation, path: Path::best() })
     }
 }
 
-struct QuantLinearKernel {
-    name: String,
+pub struct QuantLinearKernel {
+    node: Node,
     activation: Activation,
     path: Path,
 }
 
 impl Kernel for QuantLinearKernel {
     fn compute(&mut self, ctx: &ComputeContext) -> ort::Result<()> {
-        let mut inputs = Vec::with_capacity(NAMES.len());
-        for (i, name) in NAMES.iter().enumerate() {
-            inputs.push(ctx.input(i)?.ok_or_else(|| refusal(&self.name, &format!("the input {name:?} is missing")))?);
-        }
+        let inputs = super::inputs(ctx, &NAMES, &self.node)?;
         self.run(ctx, &inputs)
     }
 }
@@ -109,7 +90,7 @@ impl QuantLinearKernel {
         let (sum_shape, column_sum) = inputs[3].try_extract_tensor::<i32>()?;
         let (bias_shape, bias) = inputs[4].try_extract_tensor::<f32>()?;
         let shapes: [&[i64]; 5] = [shape, weight_shape, scale_shape, sum_shape, bias_shape];
-        let refuse = |reason: String| refusal(&self.name, &reason);
+        let refuse = |reason: String| self.node.refusal(&reason);
         check_shapes(&shapes, true).map_err(refuse)?;
         let k = *shape.last().expect("the check found a last dimension") as usize;
         let parameters = Parameters { weight, scale, column_sum, bias };
@@ -153,8 +134,4 @@ fn check_shapes(shapes: &[&[i64]], real: bool) -> Result<(), String> {
         ));
     }
     Ok(())
-}
-
-fn refusal(node: &str, reason: &str) -> Error {
-    Error::new(format!("QuantLinear {node:?}: {reason}"))
 }

@@ -1,0 +1,113 @@
+//! What waits, what leaves together, and within which limits: plain data.
+
+use std::time::{Duration, Instant};
+
+/// Who asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Class {
+    /// A single request: answered at once, or refused at once.
+    Interactive,
+    /// Part of a call with many logs: waits for its turn.
+    Bulk,
+}
+
+/// A waiting item with what the policy needs to know of it.
+#[derive(Debug)]
+pub struct Entry<T> {
+    /// The item itself.
+    pub item: T,
+    /// Which of the two queues it waits in.
+    pub class: Class,
+    /// Rows it takes in a batch, at least 1.
+    pub rows: usize,
+    /// Its length in tokens, a multiple of the padding step.
+    pub padded_len: usize,
+    /// When it came.
+    pub enqueued_at: Instant,
+    /// When it is of no use any more.
+    pub deadline: Instant,
+}
+
+impl<T> Entry<T> {
+    /// Padded tokens that it takes alone: what it costs.
+    pub fn tokens(&self) -> usize {
+        self.rows * self.padded_len
+    }
+
+    /// Whether nobody waits for it any more.
+    pub fn is_expired(&self, now: Instant) -> bool {
+        self.deadline <= now
+    }
+}
+
+/// What one batch may hold, and how the two classes share the devices.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Most rows x longest; a single item may exceed it.
+    pub max_tokens: usize,
+    /// The same for a batch of bulk items, if less: single requests that come meanwhile wait for it.
+    pub max_bulk_tokens: usize,
+    /// Most rows; a single item may exceed it.
+    pub max_rows: usize,
+    /// Largest share of padding, 0 to 1, up to which items of other lengths join.
+    pub max_padding: f32,
+    /// Share of the tokens that bulk items get while both classes wait, more than 0 and less than 1.
+    pub bulk_share: f64,
+    /// How long the oldest item waits for company.
+    pub max_delay: Duration,
+}
+
+impl Limits {
+    /// Most tokens of a batch of `class`.
+    pub fn tokens_of(&self, class: Class) -> usize {
+        match class {
+            Class::Interactive => self.max_tokens,
+            Class::Bulk => self.max_bulk_tokens.min(self.max_tokens),
+        }
+    }
+}
+
+/// Why a batch did not grow further.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CloseReason {
+    /// Nothing else was waiting.
+    Empty,
+    /// The token budget was spent.
+    Tokens,
+    /// The row limit was reached.
+    Rows,
+    /// What was waiting would have cost too much padding.
+    Padding,
+}
+
+impl CloseReason {
+    /// The metric label.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Empty => "empty",
+            Self::Tokens => "tokens",
+            Self::Rows => "rows",
+            Self::Padding => "padding",
+        }
+    }
+}
+
+/// Items of one class that run together.
+#[derive(Debug)]
+pub struct Batch<T> {
+    /// Oldest first is not promised; lanes stand together.
+    pub entries: Vec<Entry<T>>,
+    /// Sum of the entries' rows.
+    pub rows: usize,
+    /// Length of the longest.
+    pub padded_len: usize,
+    /// Why it did not grow further.
+    pub closed_by: CloseReason,
+}
+
+impl<T> Batch<T> {
+    /// Padded tokens of the run.
+    pub fn tokens(&self) -> usize {
+        self.rows * self.padded_len
+    }
+}

@@ -1,0 +1,151 @@
+//! The waiting items of one class: a lane for each padded length, oldest first.
+//!
+//! A batch starts with the oldest item of all, so none starves, and fills from the lanes nearest to it in length.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Instant,
+};
+
+use super::{Batch, Class, CloseReason, Entry, Limits};
+
+#[derive(Debug)]
+pub(super) struct Lanes<T> {
+    lanes: BTreeMap<usize, VecDeque<Entry<T>>>,
+    len: usize,
+    tokens: usize,
+    /// No entry's deadline is earlier. May be earlier than all of them.
+    next_deadline: Option<Instant>,
+}
+
+impl<T> Default for Lanes<T> {
+    fn default() -> Self {
+        Self { lanes: BTreeMap::new(), len: 0, tokens: 0, next_deadline: None }
+    }
+}
+
+impl<T> Lanes<T> {
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    pub fn tokens(&self) -> usize {
+        self.tokens
+    }
+
+    /// Adds an item, behind those of its lane.
+    pub fn push(&mut self, entry: Entry<T>) {
+        self.len += 1;
+        self.tokens += entry.tokens();
+        self.next_deadline = Some(self.next_deadline.map_or(entry.deadline, |d| d.min(entry.deadline)));
+        self.lanes.entry(entry.padded_len).or_default().push_back(entry);
+    }
+
+    /// Moves every item whose deadline is not after `now` to `expired`.
+    pub fn take_expired(&mut self, now: Instant, expired: &mut Vec<Entry<T>>) {
+        if self.next_deadline.is_none_or(|deadline| now < deadline) {
+            return;
+        }
+        self.take_if(|entry| entry.is_expired(now), expired);
+        self.next_deadline = self.lanes.values().flatten().map(|entry| entry.deadline).min();
+    }
+
+    /// Moves every item that is `unwanted` to `taken`.
+    pub fn take_if(&mut self, unwanted: impl Fn(&Entry<T>) -> bool, taken: &mut Vec<Entry<T>>) {
+        let before = taken.len();
+        for lane in self.lanes.values_mut().filter(|lane| lane.iter().any(&unwanted)) {
+            let (out, stay) = std::mem::take(lane).into_iter().partition::<VecDeque<_>, _>(&unwanted);
+            *lane = stay;
+            taken.extend(out);
+        }
+        self.lanes.retain(|_, lane| !lane.is_empty());
+        self.removed(&taken[before..]);
+    }
+
+    /// When the oldest item came.
+    pub fn oldest(&self) -> Option<Instant> {
+        self.oldest_lane().map(|(at, _)| at)
+    }
+
+    fn oldest_lane(&self) -> Option<(Instant, usize)> {
+        self.lanes.iter().filter_map(|(len, lane)| Some((lane.front()?.enqueued_at, *len))).min()
+    }
+
+    /// The next batch, or `None` if nothing waits.
+    pub fn take(&mut self, class: Class, limits: &Limits) -> Option<Batch<T>> {
+        let (_, anchor) = self.oldest_lane()?;
+        let mut filling = Filling {
+            batch: Batch { entries: Vec::new(), rows: 0, padded_len: anchor, closed_by: CloseReason::Empty },
+            useful: 0,
+            max_tokens: limits.tokens_of(class),
+            limits,
+        };
+        let mut order: Vec<usize> = self.lanes.keys().copied().collect();
+        // At equal distance the shorter lane first: it costs padding of its own only.
+        order.sort_by_key(|len| (len.abs_diff(anchor), *len));
+        for len in order {
+            let Some(lane) = self.lanes.get_mut(&len) else { continue };
+            let Some(reason) = filling.fill_from(len, lane) else {
+                self.lanes.remove(&len);
+                continue;
+            };
+            let batch = &mut filling.batch;
+            if batch.closed_by == CloseReason::Empty {
+                batch.closed_by = reason;
+            }
+            // What is too long or too unlike does not rule out the lanes after it.
+            if reason == CloseReason::Rows || (reason == CloseReason::Tokens && len <= batch.padded_len) {
+                break;
+            }
+        }
+        let batch = filling.batch;
+        self.removed(&batch.entries);
+        Some(batch)
+    }
+
+    fn removed(&mut self, entries: &[Entry<T>]) {
+        self.len -= entries.len();
+        self.tokens -= entries.iter().map(Entry::tokens).sum::<usize>();
+    }
+}
+
+/// A batch that grows.
+struct Filling<'a, T> {
+    batch: Batch<T>,
+    /// Padded tokens that its items take alone.
+    useful: usize,
+    max_tokens: usize,
+    limits: &'a Limits,
+}
+
+impl<T> Filling<'_, T> {
+    /// Moves items of `lane`, of length `len`, into the batch while they fit; says what stopped it, `None` if the lane
+    /// ran dry.
+    fn fill_from(&mut self, len: usize, lane: &mut VecDeque<Entry<T>>) -> Option<CloseReason> {
+        let Self { batch, useful, max_tokens, limits } = self;
+        while let Some(next) = lane.front() {
+            let rows = batch.rows + next.rows;
+            let padded_len = batch.padded_len.max(len);
+            let tokens = rows * padded_len;
+            let needed = *useful + next.rows * len;
+            if !batch.entries.is_empty() {
+                if rows > limits.max_rows {
+                    return Some(CloseReason::Rows);
+                }
+                if tokens > *max_tokens {
+                    return Some(CloseReason::Tokens);
+                }
+                if (tokens - needed) as f32 > limits.max_padding * tokens as f32 {
+                    return Some(CloseReason::Padding);
+                }
+            }
+            (batch.rows, batch.padded_len, *useful) = (rows, padded_len, needed);
+            batch.entries.extend(lane.pop_front());
+        }
+        None
+    }
+}

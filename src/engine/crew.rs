@@ -1,0 +1,66 @@
+//! What the workers and the watchdog share.
+
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use crossbeam_channel::{Receiver, Sender};
+
+use super::{admission::Admission, health::Health, slot::Slot};
+use crate::{
+    batching::{Batcher, Entry, Job, JobError, JobResult, Limits},
+    config::Devices,
+    metrics::Metrics,
+    model::{InputTensors, PairTokenizer},
+};
+
+pub(super) struct Crew {
+    pub batcher: Batcher,
+    pub limits: Limits,
+    pub tokenizer: Arc<PairTokenizer>,
+    pub pad_id: u32,
+    pub classes: usize,
+    /// What a new device runs first.
+    pub first_run: InputTensors,
+    pub admission: Arc<Admission>,
+    pub metrics: Arc<Metrics>,
+    pub health: Arc<Health>,
+    pub rules: Devices,
+    /// Closed when the engine ends; nothing is ever sent.
+    pub closing: Receiver<Infallible>,
+    /// Slots where somebody works.
+    pub working: AtomicUsize,
+    /// Gets a word for each slot that ends, and for the watchdog.
+    pub ended: Sender<()>,
+    /// Wakes the watchdog.
+    pub changed: Sender<()>,
+}
+
+impl Crew {
+    /// Answers one job.
+    pub fn send(&self, entry: Entry<Job>, result: JobResult) {
+        // Whoever does not wait any more has been counted where they left.
+        entry.item.reply.send(result);
+    }
+
+    /// Answers jobs whose device went away.
+    pub fn refuse(&self, entries: Vec<Entry<Job>>) {
+        entries.into_iter().for_each(|entry| self.send(entry, Err(JobError::Dropped)));
+    }
+
+    /// The last act at a slot. The last of all refuses what still waits, for no device will come.
+    pub fn leave(&self, slot: &Slot) {
+        self.refuse(slot.take_rest());
+        slot.end();
+        if self.working.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.batcher.clear();
+        }
+        // The engine may be gone already; then nobody counts. A full channel means that the watchdog will look anyway.
+        let _ = self.ended.try_send(());
+        let _ = self.changed.try_send(());
+    }
+}
