@@ -25,6 +25,9 @@ use crate::{
 };
 use show::Show;
 
+/// Time between two sums of the engine's metrics.
+const UPKEEP: Duration = Duration::from_secs(1);
+
 /// How it ended.
 enum End {
     Whole,
@@ -59,6 +62,7 @@ pub fn run(args: ScanArgs) -> Result<ExitCode, StartError> {
         tokio::select! {
             biased;
             _ = tokio::signal::ctrl_c() => End::Interrupted,
+            never = upkeep(&scorer) => match never {},
             result = Scan::new(&scorer, settings).run(input, |next| show.take(next)) => match result {
                 Ok(()) => End::Whole,
                 Err(reason) => End::Failed(reason),
@@ -78,6 +82,16 @@ pub fn run(args: ScanArgs) -> Result<ExitCode, StartError> {
         End::Whole if outcome.failed => ExitCode::from(2),
         End::Whole => ExitCode::from(u8::from(args.fail_on_anomaly && outcome.found)),
     })
+}
+
+/// Sums up what histograms gather, which would else grow with each text. It has no end.
+async fn upkeep(scorer: &Scorer) -> std::convert::Infallible {
+    let Scorer::Engine { handle, .. } = scorer else { return std::future::pending().await };
+    let mut upkeep = tokio::time::interval(UPKEEP);
+    loop {
+        upkeep.tick().await;
+        handle.metrics().upkeep();
+    }
 }
 
 fn local(args: &ScanArgs) -> Result<(Engine, Scorer), StartError> {
