@@ -7,6 +7,7 @@ mod download;
 mod eval;
 mod fetch;
 mod load;
+mod scan;
 mod serve;
 mod signals;
 mod sockets;
@@ -32,6 +33,7 @@ enum Command {
     Compile(compile::CompileArgs),
     Eval(eval::EvalArgs),
     Fetch(fetch::FetchArgs),
+    Scan(scan::ScanArgs),
     Serve(serve::ServeArgs),
     Tune(tune::TuneArgs),
     Verify(verify::VerifyArgs),
@@ -54,6 +56,7 @@ pub fn main() -> ExitCode {
         Command::Compile(args) => compile::run(args),
         Command::Eval(args) => eval::run(args),
         Command::Fetch(args) => fetch::run(args),
+        Command::Scan(args) => scan::run(args),
         Command::Serve(args) => serve::run(args),
         Command::Tune(args) => tune::run(args),
         Command::Verify(args) => verify::run(args),

@@ -32,6 +32,7 @@ mod quality;
 mod readiness;
 mod readme;
 mod restarts;
+mod scan;
 mod support;
 mod tidy;
 mod tune;
