@@ -330,7 +330,7 @@ fn describe() {
         "oddlog_cache_logs_total",
         "Logs by outcome: hit (remembered), joined (a twin was being scored), miss."
     );
-    describe_gauge!("oddlog_cache_entries", "Logs whose scores are remembered.");
+    describe_gauge!("oddlog_cache_entries", "Token sequences and texts whose scores are remembered.");
     describe_gauge!("oddlog_cache_bytes", "Bytes that remembered logs and scores take.");
     describe_gauge!("oddlog_build_info", "1, with the version as a label.");
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CacheMode {
-    /// The scores of a log that is the same to the last byte.
+    /// The scores of a log that is the same to the last byte, or of whose text the model reads the same tokens.
     Exact,
     /// Nothing: every log goes to the model.
     Off,

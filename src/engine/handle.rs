@@ -12,7 +12,7 @@ use crate::{
     config::{Batching, Scoring},
     error::RequestError,
     metrics::{Metrics, Stage},
-    model::{InputTensors, PairTokenizer},
+    model::{EncodedLog, InputTensors, PairTokenizer},
 };
 
 /// What every handle shares.
@@ -50,6 +50,15 @@ impl Timeouts {
             max: Duration::from_millis(config.max_request_timeout_ms),
         }
     }
+}
+
+/// A log as the model reads it beside the hypotheses of its task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Encoded {
+    /// Its token ids.
+    pub log: EncodedLog,
+    /// What it took to find them.
+    pub tokenization: Duration,
 }
 
 /// One scored log.
@@ -167,6 +176,34 @@ impl Handle {
         self.counted(result)
     }
 
+    /// The token ids of a log that `task` is asked about. It costs processor time and nothing else: whoever may do
+    /// without the engine asks for this first, and then for [`classify_encoded`](Self::classify_encoded).
+    pub fn encode(&self, log: &str, task: &Task) -> Encoded {
+        let started = Instant::now();
+        let log = self.shared.tokenizer.encode_log(log, task.lengths.clone());
+        Encoded { log, tokenization: started.elapsed() }
+    }
+
+    /// As [`classify_by`](Self::classify_by), for a log that was encoded for the same `task`.
+    ///
+    /// # Errors
+    /// As [`classify`](Self::classify).
+    pub async fn classify_encoded(
+        &self,
+        log: Encoded,
+        task: &Task,
+        class: Class,
+        deadline: Instant,
+    ) -> Result<Classified, RequestError> {
+        let gone = Gone(Some(&self.shared.metrics));
+        let result = match self.look(class, Instant::now(), deadline) {
+            Ok(()) => self.run(log, task, class, deadline).await,
+            Err(refusal) => Err(refusal),
+        };
+        gone.stayed();
+        self.counted(result)
+    }
+
     fn counted<T>(&self, result: Result<T, RequestError>) -> Result<T, RequestError> {
         let metrics = &self.shared.metrics;
         match &result {
@@ -184,18 +221,33 @@ impl Handle {
         class: Class,
         deadline: Instant,
     ) -> Result<Classified, RequestError> {
-        let Shared { tokenizer, admission, metrics, .. } = &*self.shared;
-        let started = Instant::now();
+        self.look(class, Instant::now(), deadline)?;
+        self.run(self.encode(log, task), task, class, deadline).await
+    }
+
+    /// Whether a log has a chance at all, before it costs anything.
+    fn look(&self, class: Class, now: Instant, deadline: Instant) -> Result<(), RequestError> {
         if !self.is_open() {
             return Err(RequestError::Draining);
         }
         if !self.shared.health.any_up() {
             return Err(RequestError::Unavailable);
         }
-        if class == Class::Interactive {
-            admission.check(class, started, deadline)?;
+        match class {
+            Class::Interactive => self.shared.admission.check(class, now, deadline),
+            Class::Bulk => Ok(()),
         }
-        let log = tokenizer.encode_log(log, task.lengths.clone());
+    }
+
+    /// Admits a log, queues it and waits for its logits.
+    async fn run(
+        &self,
+        Encoded { log, tokenization }: Encoded,
+        task: &Task,
+        class: Class,
+        deadline: Instant,
+    ) -> Result<Classified, RequestError> {
+        let Shared { tokenizer, admission, metrics, .. } = &*self.shared;
         let tokenized = Instant::now();
         let padded_len = InputTensors::padded_len(task.longest_pair(tokenizer, log.ids.len()));
         let rows = task.rows();
@@ -213,16 +265,12 @@ impl Handle {
             Ok(Ok(Err(JobError::Dropped)) | Err(_)) => return Err(RequestError::Unavailable),
             Ok(Ok(Err(JobError::Expired))) | Err(_) => return Err(RequestError::DeadlineExceeded),
         };
-        let times = StageTimes {
-            tokenization: tokenized - started,
-            queue: output.times.queue,
-            inference: output.times.inference,
-        };
+        let times = StageTimes { tokenization, queue: output.times.queue, inference: output.times.inference };
         metrics.stage(Stage::Tokenize, times.tokenization);
         metrics.stage(Stage::Admission, enqueued_at - tokenized);
         metrics.stage(Stage::Queue, times.queue);
         metrics.stage(Stage::Inference, times.inference);
-        metrics.stage(Stage::Total, started.elapsed());
+        metrics.stage(Stage::Total, tokenization + tokenized.elapsed());
         if truncated {
             metrics.truncated.increment(1);
         }

@@ -31,7 +31,7 @@ use std::{
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 pub use crate::batching::Class;
-pub use handle::{Classified, Handle, StageTimes, Timeouts};
+pub use handle::{Classified, Encoded, Handle, StageTimes, Timeouts};
 
 use crate::{
     batching::{Batcher, Inbox, Limits},

@@ -1,12 +1,16 @@
-//! Scores from memory: a log that was scored before is not scored again, and twins that come at once are scored once.
+//! Scores from memory: what the model has read before is not scored again, and twins that come at once are scored once.
 //!
 //! ```text
-//! classify -> store --------------------------------- hit    -> scores, without permit, queue or tokens
-//!                `-> flights: the lead is mine  ----- miss   -> Handle::classify_by -> store, and all who wait
-//!                        `--- another one's lead ---- joined -> its scores; or the lead, if it ends without any
+//! classify -> store, by the text ------------------------- hit    -> scores, without permit, queue or tokens
+//!          -> Handle::encode -> store, by what is read --- hit    -> scores, and under the text from now on
+//!                     `-> flights: the lead is mine ------ miss   -> Handle::classify_encoded -> store, and all who wait
+//!                             `--- another one's lead ---- joined -> its scores; or the lead, if it ends without any
 //! ```
 //!
 //! - A memory belongs to one engine, so to one model in one precision: entries of another model cannot be met.
+//! - Scores are kept by what the model reads: texts that differ only in what the tokenizer writes alike share them. A text
+//!   is kept beside that when it is met the second time, as its tokens or itself: one that comes once takes one entry.
+//! - Tokens come before admission, for a full engine still answers what it knows. So a new log that is refused costs them.
 //! - Errors are never kept. A leader that fails, is refused, expires or hangs up costs its followers time, no answer:
 //!   the one that has waited longest leads on. Each keeps its own deadline.
 //! - Single requests do not wait for a batch call's turn: twins join within their [`Class`] only, so that a line costs
@@ -31,12 +35,13 @@ use self::{
 use crate::{
     classify::Task,
     config::{Cache, CacheMode},
-    engine::{Class, Classified, Handle, StageTimes},
+    engine::{Class, Classified, Encoded, Handle, StageTimes},
     error::RequestError,
     metrics::CacheMetrics,
 };
 
-/// Longest log in bytes that is remembered or waited for; longer ones go to the engine.
+/// Longest log in bytes that is looked for and remembered under its text; a longer one is known by its tokens alone,
+/// of which the model's length bounds the number.
 const MAX_LOG_BYTES: usize = 64 << 10;
 
 /// Most requests of a class that lead or wait at once; further ones go to the engine, which admits or refuses them.
@@ -74,7 +79,7 @@ pub enum Outcome {
 /// One scored log, and where its scores come from.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Answer {
-    /// The scores. Stage times of a hit are zero; who joined only waited.
+    /// The scores. Stage times of a hit are zero, but for the tokens if it was found by them; who joined waited else.
     pub classified: Classified,
     /// `None` if nothing is remembered at all.
     pub outcome: Option<Outcome>,
@@ -177,27 +182,34 @@ impl Memory {
         class: Class,
         deadline: Instant,
     ) -> Result<(Classified, Outcome), RequestError> {
-        if log.len() > MAX_LOG_BYTES {
-            return self.ask(handle, log, task, class, deadline).await;
-        }
         let asked = Instant::now();
-        let probe = Probe::new(log, task);
-        if let Some(scored) = self.store.get(&probe, asked) {
-            return Ok(self.remembered(handle, scored));
+        let text = (log.len() <= MAX_LOG_BYTES).then(|| Probe::text(log, task));
+        if let Some(scored) = text.and_then(|text| self.store.get(&text, asked)) {
+            return Ok(self.remembered(handle, scored, StageTimes::default()));
+        }
+        let encoded = handle.encode(log, task);
+        let tokenized = StageTimes { tokenization: encoded.tokenization, ..StageTimes::default() };
+        if let Some(scored) = self.store.get(&Probe::input(&encoded.log, task), asked) {
+            self.know(log, task, &scored);
+            return Ok(self.remembered(handle, scored, tokenized));
         }
         let flights = match class {
             Class::Interactive => &self.interactive,
             Class::Bulk => &self.bulk,
         };
-        let Some(seat) = flights.join(Key::new(log, task)) else {
-            return self.ask(handle, log, task, class, deadline).await;
+        let Some(seat) = flights.join(Key::input(&encoded.log, task)) else {
+            return self.ask(handle, encoded, task, class, deadline).await;
         };
+        let seated = Instant::now();
         let lead = match tokio::time::timeout_at(deadline.into(), seat.turn()).await {
             Ok(Turn::Lead(lead)) => lead,
             Ok(Turn::Landed(scored)) => {
                 self.metrics.joined.increment(1);
-                let times = StageTimes { queue: asked.elapsed(), ..StageTimes::default() };
-                return Ok((known(handle, scored, times), Outcome::Joined));
+                self.know(log, task, &scored);
+                return Ok((
+                    known(handle, scored, StageTimes { queue: seated.elapsed(), ..tokenized }),
+                    Outcome::Joined,
+                ));
             }
             Err(_) => {
                 handle.metrics().expired.increment(1);
@@ -205,14 +217,15 @@ impl Memory {
             }
         };
         // The last flight may have landed between the look at the store and the seat in a new one.
-        if let Some(scored) = self.store.get(&probe, asked) {
+        if let Some(scored) = self.store.get(&lead.key().probe(), asked) {
+            self.know(log, task, &scored);
             lead.land(scored.clone());
-            return Ok(self.remembered(handle, scored));
+            return Ok(self.remembered(handle, scored, tokenized));
         }
-        let (classified, outcome) = self.ask(handle, log, task, class, deadline).await?;
-        let scored = Scored { scores: classified.scores.as_slice().into(), truncated: classified.truncated };
+        let (classified, outcome) = self.ask(handle, encoded, task, class, deadline).await?;
+        let scored = self.store.scored(&classified.scores, classified.truncated, Instant::now());
         // First the store, then the landing: whoever finds no flight any more finds the scores.
-        self.store.put(lead.key().clone(), scored.clone(), Instant::now());
+        self.store.put(lead.key().clone(), scored.clone());
         lead.land(scored);
         Ok((classified, outcome))
     }
@@ -220,19 +233,26 @@ impl Memory {
     async fn ask(
         &self,
         handle: &Handle,
-        log: &str,
+        log: Encoded,
         task: &Task,
         class: Class,
         deadline: Instant,
     ) -> Result<(Classified, Outcome), RequestError> {
         self.metrics.misses.increment(1);
-        let classified = handle.classify_by(log, task, class, deadline).await?;
+        let classified = handle.classify_encoded(log, task, class, deadline).await?;
         Ok((classified, Outcome::Miss))
     }
 
-    fn remembered(&self, handle: &Handle, scored: Scored) -> (Classified, Outcome) {
+    /// Keeps what was found by a log's tokens under its text, too, unless one of many twins did.
+    fn know(&self, log: &str, task: &Task, scored: &Scored) {
+        if log.len() <= MAX_LOG_BYTES && !self.store.has(&Probe::text(log, task), Instant::now()) {
+            self.store.put(Key::text(log, task), scored.clone());
+        }
+    }
+
+    fn remembered(&self, handle: &Handle, scored: Scored, times: StageTimes) -> (Classified, Outcome) {
         self.metrics.hits.increment(1);
-        (known(handle, scored, StageTimes::default()), Outcome::Hit)
+        (known(handle, scored, times), Outcome::Hit)
     }
 }
 

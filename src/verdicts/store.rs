@@ -25,21 +25,16 @@ pub struct Scored {
     pub scores: Box<[f32]>,
     /// Whether the log was longer than the model reads.
     pub truncated: bool,
+    /// When, in seconds from the store's start: under whatever key it is kept, it is as old as it is.
+    since: u32,
 }
 
 /// Remembered [`Scored`]s.
 pub struct Store {
     /// The hash is keyed at random: whoever writes logs cannot choose its collisions.
-    cache: Cache<Key, Kept, Weigher, RandomState>,
+    cache: Cache<Key, Scored, Weigher, RandomState>,
     start: Instant,
     ttl: Duration,
-}
-
-#[derive(Debug, Clone)]
-struct Kept {
-    scored: Scored,
-    /// Seconds from the store's start.
-    since: u32,
 }
 
 #[derive(Clone)]
@@ -82,16 +77,24 @@ impl Store {
         Self { cache, start: now, ttl }
     }
 
-    /// What was kept for `probe`, unless it is too old by `now`.
-    pub fn get(&self, probe: &Probe, now: Instant) -> Option<Scored> {
-        let kept = self.cache.get(probe)?;
-        let age = self.seconds(now).saturating_sub(kept.since);
-        (u64::from(age) < self.ttl.as_secs()).then_some(kept.scored)
+    /// What was computed at `now`, to be kept.
+    pub fn scored(&self, scores: &[f32], truncated: bool, now: Instant) -> Scored {
+        Scored { scores: scores.into(), truncated, since: self.seconds(now) }
     }
 
-    /// Keeps what was computed for `key` at `now`. What is too large for it is not kept.
-    pub fn put(&self, key: Key, scored: Scored, now: Instant) {
-        self.cache.insert(key, Kept { scored, since: self.seconds(now) });
+    /// What was kept for `probe`, unless it is too old by `now`.
+    pub fn get(&self, probe: &Probe, now: Instant) -> Option<Scored> {
+        self.cache.get(probe).filter(|scored| self.is_fresh(scored, now))
+    }
+
+    /// Whether [`get`](Self::get) would find something; it does not count as a use.
+    pub fn has(&self, probe: &Probe, now: Instant) -> bool {
+        self.cache.peek(probe).is_some_and(|scored| self.is_fresh(&scored, now))
+    }
+
+    /// Keeps what was computed for `key`. What is too large for it is not kept.
+    pub fn put(&self, key: Key, scored: Scored) {
+        self.cache.insert(key, scored);
     }
 
     /// Entries, and the bytes that they take.
@@ -99,14 +102,19 @@ impl Store {
         (self.cache.len(), self.cache.weight())
     }
 
+    fn is_fresh(&self, scored: &Scored, now: Instant) -> bool {
+        let age = self.seconds(now).saturating_sub(scored.since);
+        u64::from(age) < self.ttl.as_secs()
+    }
+
     fn seconds(&self, now: Instant) -> u32 {
         u32::try_from(now.saturating_duration_since(self.start).as_secs()).unwrap_or(u32::MAX)
     }
 }
 
-impl Weighter<Key, Kept> for Weigher {
-    fn weight(&self, key: &Key, kept: &Kept) -> u64 {
-        let scores = memory::allocated(size_of_val(&*kept.scored.scores));
+impl Weighter<Key, Scored> for Weigher {
+    fn weight(&self, key: &Key, scored: &Scored) -> u64 {
+        let scores = memory::allocated(size_of_val(&*scored.scores));
         (PLACE + key.bytes(&self.shared) + scores) as u64
     }
 }
@@ -114,7 +122,7 @@ impl Weighter<Key, Kept> for Weigher {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::classify::Task;
+    use crate::{classify::Task, model::EncodedLog};
 
     fn task() -> Task {
         let labels = vec!["odd".into(), "usual".into()];
@@ -122,45 +130,67 @@ mod tests {
         Task { labels, anomaly: 0, multi_label: false, hypotheses, lengths: 1..=2 }
     }
 
-    fn scored(score: f32) -> Scored {
-        Scored { scores: [score, 1.0 - score].into(), truncated: false }
+    fn scored(store: &Store, score: f32, now: Instant) -> Scored {
+        store.scored(&[score, 1.0 - score], false, now)
     }
 
     #[test]
     fn what_is_too_old_is_not_given_and_can_be_put_again() {
         let (task, start) = (task(), Instant::now());
         let store = Store::new(1 << 20, Duration::from_secs(60), task.hypotheses.clone(), start);
-        let probe = Probe::new("disk full", &task);
+        let probe = Probe::text("disk full", &task);
         let at = |s| start + Duration::from_secs(s);
-        assert_eq!(store.get(&probe, at(0)), None);
-        store.put(Key::new("disk full", &task), scored(0.25), at(100));
-        assert_eq!(store.get(&probe, at(159)), Some(scored(0.25)));
-        assert_eq!(store.get(&probe, at(160)), None);
-        store.put(Key::new("disk full", &task), scored(0.5), at(160));
-        assert_eq!(store.get(&probe, at(219)), Some(scored(0.5)));
+        let score = |s| store.get(&probe, at(s)).map(|scored| scored.scores[0]);
+        assert!(score(0).is_none() && !store.has(&probe, at(0)));
+        store.put(Key::text("disk full", &task), scored(&store, 0.25, at(100)));
+        assert!(score(159) == Some(0.25) && store.has(&probe, at(159)));
+        assert!(score(160).is_none() && !store.has(&probe, at(160)));
+        store.put(Key::text("disk full", &task), scored(&store, 0.5, at(160)));
+        assert_eq!(score(219), Some(0.5));
         assert_eq!(store.size().0, 1);
+    }
+
+    #[test]
+    fn what_was_found_is_as_old_under_its_second_key() {
+        let (task, start) = (task(), Instant::now());
+        let store = Store::new(1 << 20, Duration::from_secs(60), task.hypotheses.clone(), start);
+        let at = |s| start + Duration::from_secs(s);
+        let log = EncodedLog { ids: vec![5, 6], truncated: false };
+        store.put(Key::input(&log, &task), scored(&store, 0.25, at(100)));
+        let found = store.get(&Probe::input(&log, &task), at(150)).unwrap();
+        store.put(Key::text("disk full", &task), found);
+        let probe = Probe::text("disk full", &task);
+        assert!(store.has(&probe, at(159)) && !store.has(&probe, at(160)));
     }
 
     #[test]
     fn it_holds_what_fits_and_no_more() {
         let (task, now) = (task(), Instant::now());
         let bound = 4 << 20;
-        let store = Store::new(bound, Duration::from_secs(60), task.hypotheses.clone(), now);
-        for i in 0..100_000 {
-            store.put(Key::new(&format!("request {i} took {} ms", i * 7), &task), scored(0.5), now);
+        let text = |i: u32| format!("request {i} took {} ms", i * 7);
+        // As a tokenizer might write it: 12 ids.
+        let input = |i: u32| EncodedLog { ids: vec![i; 12], truncated: false };
+        for both in [false, true] {
+            let store = Store::new(bound, Duration::from_secs(60), task.hypotheses.clone(), now);
+            for i in 0..100_000 {
+                store.put(Key::input(&input(i), &task), scored(&store, 0.5, now));
+                if both {
+                    store.put(Key::text(&text(i), &task), scored(&store, 0.5, now));
+                }
+            }
+            let tables = store.cache.memory_used();
+            let (entries, bytes) = store.size();
+            let blocks = bytes as usize - entries * PLACE;
+            assert!(tables.entries + tables.map + blocks <= bound, "{tables:?} and {blocks} bytes of {bound}");
+            assert!(entries > bound / 256, "{entries} entries");
+            let recent = (99_000..100_000).filter(|i| {
+                store.has(&Probe::input(&input(*i), &task), now)
+                    && (!both || store.has(&Probe::text(&text(*i), &task), now))
+            });
+            assert!(recent.count() > 900, "the latest ones are there");
+            store.put(Key::text(&"x".repeat(bound), &task), scored(&store, 0.5, now));
+            assert!(store.get(&Probe::text(&"x".repeat(bound), &task), now).is_none());
         }
-        let tables = store.cache.memory_used();
-        let (entries, bytes) = store.size();
-        let blocks = bytes as usize - entries * PLACE;
-        assert!(tables.entries + tables.map + blocks <= bound, "{tables:?} and {blocks} bytes of {bound}");
-        assert!(entries > bound / 256, "{entries} entries");
-        let recent = (99_000..100_000).filter(|i| {
-            let text = format!("request {i} took {} ms", i * 7);
-            store.get(&Probe::new(&text, &task), now).is_some()
-        });
-        assert!(recent.count() > 900, "the latest ones are there");
-        store.put(Key::new(&"x".repeat(bound), &task), scored(0.5), now);
-        assert_eq!(store.get(&Probe::new(&"x".repeat(bound), &task), now), None);
     }
 
     #[test]

@@ -10,16 +10,16 @@ use futures_util::future::join_all;
 use oddlog::{
     config::{Batching, Cache, CacheMode, Devices, Scoring},
     device::{Device, DeviceError, DeviceMaker, FakeDevice},
-    engine::{Class, Engine, Fleet},
+    engine::{Class, Engine, Fleet, StageTimes},
     error::RequestError,
     metrics::Metrics,
-    model::InputTensors,
+    model::{InputTensors, Model},
     verdicts::{Answer, Outcome, Verdicts},
 };
 use proptest::prelude::*;
 use tokio::task::{JoinHandle, yield_now};
 
-use crate::support::server::tiny_model;
+use crate::{parity::shipped, support::server::tiny_model};
 
 /// What a device does in one run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,13 +69,16 @@ fn one_log_a_batch() -> Batching {
 
 impl Stage {
     fn new(batching: &Batching, cache: &Cache) -> Self {
+        Self::with(&tiny_model(512), batching, cache)
+    }
+
+    fn with(model: &Model, batching: &Batching, cache: &Cache) -> Self {
         let (cue, cues) = bounded(4096);
         let taken = cues.clone();
         let make = move || Ok(Scripted { inner: FakeDevice::new("fake:0", 2), cues: taken.clone(), is_new: true });
         let fleet = Fleet { makers: vec![DeviceMaker::new("fake:0".into(), make)], rules: Devices::default() };
         let metrics = Metrics::new().unwrap();
-        let model = tiny_model(512);
-        let engine = Engine::start(&model, fleet, &Scoring::default(), batching, metrics).unwrap();
+        let engine = Engine::start(model, fleet, &Scoring::default(), batching, metrics).unwrap();
         Self { verdicts: Verdicts::new(engine.handle(), cache), cues: Some(cue), untaken: cues, _engine: engine }
     }
 
@@ -103,6 +106,12 @@ impl Stage {
 
     async fn ask(&self, log: &str) -> Result<Answer, RequestError> {
         self.verdicts.classify(log, self.verdicts.handle().default_task(), Class::Interactive).await
+    }
+
+    /// The tokens that the model reads of a log.
+    fn ids(&self, log: &str) -> Vec<u32> {
+        let handle = self.verdicts.handle();
+        handle.encode(log, handle.default_task()).log.ids
     }
 
     /// The sum of a metric's samples whose line holds `label`.
@@ -233,10 +242,14 @@ async fn a_hit_costs_no_permit_and_no_place_in_the_queue() {
     };
     until(|| stage.batches() == 2.0).await;
     assert!(matches!(stage.ask("z").await, Err(RequestError::Overloaded { .. })), "the queue is full");
-    let hit = stage.ask("x").await.unwrap();
-    assert_eq!((hit.outcome, hit.classified.times), (Some(Outcome::Hit), Default::default()));
-    assert_eq!(hit.classified.scores, known.classified.scores);
-    let joined = stage.spawn("y", Class::Interactive, None);
+    for (text, by_tokens) in [("x", true), ("X", true), ("x", false), ("X", false)] {
+        let hit = stage.ask(text).await.unwrap();
+        let times = StageTimes { tokenization: Duration::ZERO, ..hit.classified.times };
+        assert_eq!((hit.outcome, times), (Some(Outcome::Hit), StageTimes::default()));
+        assert_eq!(hit.classified.times != times, by_tokens, "once found, a text is known without its tokens");
+        assert_eq!(hit.classified.scores, known.classified.scores);
+    }
+    let joined = stage.spawn("Y", Class::Interactive, None);
     settle().await;
     stage.open();
     let joined = joined.await.unwrap().unwrap();
@@ -303,7 +316,7 @@ async fn other_questions_have_other_answers() {
 }
 
 #[tokio::test]
-async fn what_was_cut_says_so_again_and_what_is_huge_is_not_remembered() {
+async fn what_was_cut_says_so_again_and_of_what_is_huge_only_the_tokens_are_remembered() {
     let mut stage = Stage::usual();
     stage.open();
     let long = "a b c ".repeat(1000);
@@ -312,13 +325,75 @@ async fn what_was_cut_says_so_again_and_what_is_huge_is_not_remembered() {
         assert_eq!((answer.outcome, answer.classified.truncated), (Some(expected), true));
     }
     assert_eq!(stage.metric("oddlog_truncated_logs_total", ""), 2.0);
-    let huge = "a b c ".repeat(20_000);
-    for _ in 0..2 {
-        assert_eq!(outcome(stage.ask(&huge).await), Some(Outcome::Miss));
-    }
-    stage.verdicts.gauge();
-    assert_eq!(stage.metric("oddlog_cache_entries", ""), 1.0);
+    let entries = || {
+        stage.verdicts.gauge();
+        stage.metric("oddlog_cache_entries", "")
+    };
+    assert_eq!(entries(), 2.0, "its tokens and, since it came again, its text");
     assert!(stage.metric("oddlog_cache_bytes", "") > long.len() as f64);
+    let huge = "c b a ".repeat(20_000);
+    for expected in [Outcome::Miss, Outcome::Hit, Outcome::Hit] {
+        assert_eq!(outcome(stage.ask(&huge).await), Some(expected));
+    }
+    assert_eq!(entries(), 3.0);
+    let other_end = long.clone() + "c";
+    assert_eq!(outcome(stage.ask(&other_end).await), Some(Outcome::Hit), "the model does not read that far");
+    let other_front = "c ".to_owned() + &long;
+    assert_eq!(outcome(stage.ask(&other_front).await), Some(Outcome::Miss));
+}
+
+#[tokio::test]
+async fn texts_that_the_model_reads_alike_share_a_run() {
+    for class in [Class::Interactive, Class::Bulk] {
+        let mut stage = Stage::usual();
+        let alike = ["disk full", "Disk Full", " DISK\tfull "];
+        assert!(alike.iter().all(|text| stage.ids(text) == stage.ids("disk full")));
+        assert_ne!(stage.ids("disk fool"), stage.ids("disk full"));
+        let twins: Vec<_> = (0..300).map(|i| stage.spawn(alike[i % 2], class, None)).collect();
+        let other = stage.spawn("disk fool", class, None);
+        settle().await;
+        stage.open();
+        let outcomes: Vec<_> = join_all(twins).await.into_iter().map(|twin| outcome(twin.unwrap())).collect();
+        assert_eq!(outcomes.iter().filter(|o| **o == Some(Outcome::Miss)).count(), 1);
+        assert_eq!(outcomes.iter().filter(|o| **o == Some(Outcome::Joined)).count(), 299);
+        let (other, third) = (other.await.unwrap().unwrap(), stage.ask(alike[2]).await.unwrap());
+        assert_eq!((other.outcome, third.outcome), (Some(Outcome::Miss), Some(Outcome::Hit)));
+        assert_ne!(other.classified.scores, third.classified.scores);
+        assert_eq!(stage.batches(), 2.0);
+        stage.verdicts.gauge();
+        assert_eq!(stage.metric("oddlog_cache_entries", ""), 2.0 + 3.0, "two inputs, and three texts met since");
+    }
+}
+
+#[tokio::test]
+async fn what_the_shipped_model_masks_is_one_log() {
+    let mut stage = Stage::with(&shipped("model.onnx"), &one_log_a_batch(), &Cache::default());
+    stage.open();
+    let log = |time: &str, peer: &str| format!("{time} ERROR proxy: upstream {peer} timed out");
+    let first = stage.ask(&log("2026-11-25T12:34:56.789Z", "10.0.0.17")).await.unwrap();
+    let second = stage.ask(&log("2026-11-26T01:02:03.004Z", "192.168.7.9")).await.unwrap();
+    assert_eq!((first.outcome, second.outcome), (Some(Outcome::Miss), Some(Outcome::Hit)));
+    assert_eq!(first.classified.scores, second.classified.scores);
+    let other = stage.ask(&log("2026-11-25T12:34:56.789Z", "database")).await;
+    assert_eq!(outcome(other), Some(Outcome::Miss));
+    assert_eq!(stage.batches(), 2.0);
+}
+
+#[tokio::test]
+async fn a_log_that_was_cut_is_not_the_whole_one_of_the_same_tokens() {
+    let mut stage = Stage::usual();
+    stage.open();
+    let handle = stage.verdicts.handle().clone();
+    let task = handle.task(Some(vec!["error".into()]), None, None, None).unwrap();
+    let room = handle.encode(&"a ".repeat(1000), &task).log.ids.len();
+    let (whole, cut) = ("a ".repeat(room), "a ".repeat(room + 1));
+    assert_eq!(handle.encode(&whole, &task).log.ids, handle.encode(&cut, &task).log.ids);
+    for expected in [Outcome::Miss, Outcome::Hit, Outcome::Hit] {
+        for (text, truncated) in [(&whole, false), (&cut, true)] {
+            let answer = stage.verdicts.classify(text, &task, Class::Bulk).await.unwrap();
+            assert_eq!((answer.outcome, answer.classified.truncated), (Some(expected), truncated));
+        }
+    }
 }
 
 #[tokio::test]
@@ -353,14 +428,16 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        6 => (0usize..3, any::<bool>(), prop::bool::weighted(0.15)).prop_map(|(l, c, e)| Step::Arrive(l, c, e)),
+        6 => (0..LINES.len(), any::<bool>(), prop::bool::weighted(0.15)).prop_map(|(l, c, e)| Step::Arrive(l, c, e)),
         1 => any::<prop::sample::Index>().prop_map(Step::HangUp),
         3 => (0u8..4).prop_map(Step::Cue),
         3 => Just(Step::Settle),
     ]
 }
 
-const LINES: [&str; 3] = ["disk full", "request 7 took 9 ms", "all is well"];
+/// The last one reads as the first.
+const LINES: [&str; 4] = ["disk full", "request 7 took 9 ms", "all is well", "Disk  FULL"];
+const INPUTS: usize = 3;
 
 async fn play(steps: Vec<Step>, expected: &[Vec<f32>]) {
     let mut stage = Stage::usual();
@@ -399,7 +476,7 @@ async fn play(steps: Vec<Step>, expected: &[Vec<f32>]) {
         }
     }
     assert!(failed <= faults, "{failed} failed of {faults} faults: a follower had its leader's");
-    let most = 2 * LINES.len() + faults + hung_up;
+    let most = 2 * INPUTS + faults + hung_up;
     assert!(stage.batches() <= most as f64, "{} runs, {most} with a reason", stage.batches());
     while stage.untaken.try_recv().is_ok() {}
     for (line, scores) in LINES.iter().zip(expected) {
