@@ -49,7 +49,9 @@ pub struct BatchRequest<'a> {
     /// Score from which a log is an anomaly, 0 to 1; `null` or absent takes the configured one.
     #[schema(minimum = 0, maximum = 1)]
     threshold: Option<f32>,
-    /// Where the logs come from, for the threshold that `scoring.thresholds` has for it.
+    /// Where the logs come from, a string, for the threshold that `scoring.thresholds` has for it. Any other value counts as
+    /// none.
+    #[schema(value_type = Option<Value>)]
     source: Option<String>,
     /// Candidate labels instead of the configured ones.
     #[schema(value_type = Option<Vec<Label>>, min_items = 1, max_items = 32)]

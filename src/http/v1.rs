@@ -41,7 +41,9 @@ pub struct AnalyzeRequest<'a> {
     /// Score from which the log is an anomaly, 0 to 1; `null` or absent takes the configured one.
     #[schema(minimum = 0, maximum = 1)]
     threshold: Option<f32>,
-    /// Where the log comes from, for the threshold that `scoring.thresholds` has for it.
+    /// Where the log comes from, a string, for the threshold that `scoring.thresholds` has for it. Any other value counts as
+    /// none.
+    #[schema(value_type = Option<Value>)]
     source: Option<String>,
 }
 
