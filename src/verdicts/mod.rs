@@ -140,7 +140,7 @@ impl Verdicts {
         self.classify_by(log, task, class, Instant::now() + self.handle.timeouts().default).await
     }
 
-    /// As [`Verdicts::classify`], for a log that must be with a device by `deadline`.
+    /// As [`Verdicts::classify`], for a log that must be answered by `deadline`.
     ///
     /// # Errors
     /// Any [`RequestError`] but `Invalid`.
