@@ -8,16 +8,24 @@ ORT_DIR := $(CURDIR)/.ort
 export ORT_DYLIB_PATH ?= $(ORT_DIR)/libonnxruntime.so
 export ORT_DISABLE_TELEMETRY = 1
 ARGS ?=
+# make serve DEVICE=cuda: NVIDIA's GPUs, with ONNX Runtime's build for them
+DEVICE ?=
+CUDA_DIR := $(ORT_DIR)/cuda
+ifneq ($(filter cuda%,$(DEVICE)),)
+ifeq ($(ORT_DYLIB_PATH),$(ORT_DIR)/libonnxruntime.so)
+export ORT_DYLIB_PATH := $(CUDA_DIR)/libonnxruntime.so
+endif
+endif
 
 .DEFAULT_GOAL := help
-.PHONY: help serve build test openapi-test lint fmt bench sweep oha loadtest overload onnxruntime clean
+.PHONY: help serve build test openapi-test lint fmt bench sweep oha loadtest overload onnxruntime cuda gpu-check test-cuda-errors clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@printf '\n  make serve ARGS="--listen 0.0.0.0:8000 --config my.toml" passes arguments on.\n'
 
 serve: build ## fetch what is needed, build, serve the shipped model on 127.0.0.1:8000
-	@exec target/release/oddlog serve $(ARGS)
+	@exec target/release/oddlog serve $(addprefix --device ,$(DEVICE)) $(ARGS)
 
 build: onnxruntime ## build target/release/oddlog
 	$(CARGO) build --release --locked
@@ -59,7 +67,18 @@ overload: build oha ## what happens beyond capacity, into loadtest/runs/ (about 
 onnxruntime: ## fetch ONNX Runtime's pinned library into .ort/, once
 ifeq ($(ORT_DYLIB_PATH),$(ORT_DIR)/libonnxruntime.so)
 	@$(PYTHON) scripts/fetch_onnxruntime.py $(ORT_DIR)
+else ifeq ($(ORT_DYLIB_PATH),$(CUDA_DIR)/libonnxruntime.so)
+	@$(PYTHON) scripts/fetch_cuda.py $(CUDA_DIR) $(if $(WHEELS),--wheels $(WHEELS))
 endif
+
+cuda: ## fetch ONNX Runtime's CUDA build and its libraries into .ort/cuda/ (1.3 GiB), once; WHEELS=DIR: from there
+	@$(PYTHON) scripts/fetch_cuda.py $(CUDA_DIR) $(if $(WHEELS),--wheels $(WHEELS))
+
+test-cuda-errors: onnxruntime cuda ## what is told where the CUDA build cannot run (no GPU needed)
+	GPU_LIBS=$(CUDA_DIR) $(CARGO) test --release --locked --test it cuda::
+
+gpu-check: build ## everything that only a GPU can show, to one JSON and a table (make gpu-check DEVICE=cuda; cpu = a dry run)
+	$(PYTHON) benches/gpu_check.py --device $(or $(DEVICE),cuda) $(ARGS)
 
 clean: ## remove what was built and fetched
 	$(CARGO) clean

@@ -266,6 +266,14 @@ impl Metrics {
         })
     }
 
+    /// Tells what a device runs on.
+    pub fn device_runs_on(&self, device: &str, about: &str) {
+        let (device, about) = (device.to_owned(), about.to_owned());
+        metrics::with_local_recorder(&self.recorder, || {
+            gauge!("oddlog_device_info", "device" => device, "about" => about).set(1.0);
+        });
+    }
+
     /// Counts a device that was made anew after a `panic` or a `hang`, or could not be.
     pub fn rebuilt(&self, device: &str, reason: &'static str, made: bool) {
         let result = if made { "made" } else { "failed" };
@@ -311,6 +319,7 @@ fn describe() {
     describe_histogram!("oddlog_batch_padding_ratio", "Share of padding in each batch, 0 to 1.");
     describe_counter!("oddlog_batches_total", "Batches run, by the reason why they did not grow further.");
     describe_histogram!("oddlog_device_run_duration_seconds", "Model runs of each device.");
+    describe_gauge!("oddlog_device_info", "1, with what the device runs on as a label.");
     describe_gauge!("oddlog_device_up", "1 while the device can answer.");
     describe_gauge!("oddlog_device_token_budget", "Padded tokens that the device takes at once at present.");
     describe_counter!("oddlog_device_budget_shrinks_total", "Times that the device was out of memory.");

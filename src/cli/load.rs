@@ -14,8 +14,8 @@ use crate::{
     compiled::{self, Cache, Gate, Wanted},
     config::{self, Config, LogFormat, ModelPrecision},
     device::{
-        FakeDevice,
-        onnx::{CpuOptions, OnnxDevice, Runtime},
+        FakeDevice, Place, Placement, driver,
+        onnx::{CpuOptions, CudaError, CudaOptions, OnnxDevice, Runtime, Survey},
     },
     engine::Fleet,
     error::StartError,
@@ -40,7 +40,7 @@ pub struct LoadArgs {
     /// Arithmetic of a model that comes as weights: auto, int8, fp32; or onnx, its own graph
     #[arg(long, value_name = "PRECISION")]
     pub precision: Option<String>,
-    /// Device: auto, cpu, ...; give it several times for several workers
+    /// Device: auto, cpu, cuda (every GPU), cuda:0, ...; give it several times for several workers
     #[arg(long, value_name = "DEVICE")]
     pub device: Vec<String>,
 }
@@ -101,13 +101,17 @@ pub fn open_model(config: &Config) -> Result<Model, StartError> {
 /// # Errors
 /// As [`open_model`].
 pub fn open_any_model(config: &Config) -> Result<Model, StartError> {
-    let model = Model::open(&model_dir(config)?, config.model.max_length)?;
+    let has_gpu = placement(config)?.has_gpu();
+    let mut model = Model::open(&model_dir(config, has_gpu)?, config.model.max_length)?;
+    if has_gpu {
+        model.files.onnx = graph_for_gpu(&model.files);
+    }
     memory::give_back();
     Ok(model)
 }
 
 /// The directory with the graph to serve.
-fn model_dir(config: &Config) -> Result<PathBuf, StartError> {
+fn model_dir(config: &Config, has_gpu: bool) -> Result<PathBuf, StartError> {
     let (source, precision) = (&config.model.source, config.model.precision);
     let dir = find_model(source);
     let (dir, of_hub) = match hub_repository(source).filter(|_| !dir.is_dir()) {
@@ -121,6 +125,7 @@ fn model_dir(config: &Config) -> Result<PathBuf, StartError> {
     let wanted = match precision {
         ModelPrecision::Onnx => return Ok(dir),
         ModelPrecision::Auto if brings_graph || !compiles => return Ok(dir),
+        ModelPrecision::Auto if has_gpu => Wanted::Only(Precision::Fp32),
         ModelPrecision::Auto => Wanted::Best,
         ModelPrecision::Int8 => Wanted::Only(Precision::Int8),
         ModelPrecision::Fp32 => Wanted::Only(Precision::Fp32),
@@ -171,26 +176,78 @@ pub fn cores() -> usize {
     available_parallelism().map_or(1, usize::from)
 }
 
+/// Where the configured devices run. A GPU is looked for only where one may be used.
+///
+/// # Errors
+/// [`StartError::Device`] for an unknown device, and for a GPU that was named and cannot be used.
+pub fn placement(config: &Config) -> Result<Placement, StartError> {
+    let for_cpus = for_cpus_alone(config)?;
+    let survey = |by_name: bool| -> Result<Result<Survey, CudaError>, StartError> {
+        match &for_cpus {
+            Some(reason) => return Ok(Err(CudaError::ForCpus(reason.clone()))),
+            // Nothing need be loaded to see that there is none.
+            None if !by_name && !driver::is_there() => return Ok(Err(CudaError::NoDriver)),
+            None => {}
+        }
+        Ok(load_runtime(config)?.survey(&config.cuda.libraries, config.cuda.cudnn))
+    };
+    Placement::choose(&config.devices.devices, config.devices.cpu_workers(cores()), survey)
+}
+
+/// Why the model cannot run on a GPU, if it cannot: 8 bits are computed by oddlog's own operators.
+fn for_cpus_alone(config: &Config) -> Result<Option<String>, StartError> {
+    let remedy = "8 bits are for CPUs; leave model.precision at \"auto\" or take \"fp32\" for a GPU";
+    if config.model.precision == ModelPrecision::Int8 {
+        return Ok(Some(format!("model.precision is \"int8\": {remedy}")));
+    }
+    let dir = find_model(&config.model.source);
+    let is_int8 = compiled::Note::read(&dir)?.is_some_and(|note| note.precision.starts_with("int8"));
+    Ok(is_int8.then(|| format!("{} was compiled to 8 bits: {remedy}, with the checkpoint as the model", dir.display())))
+}
+
+/// The twin in single precision of a graph whose 8 bits GPUs have no kernels for, if there is one.
+fn graph_for_gpu(files: &ModelFiles) -> PathBuf {
+    let twin = files.onnx.with_file_name("model_fp32.onnx");
+    if twin.is_file() { twin } else { files.onnx.clone() }
+}
+
 /// How every configured device is made.
 ///
 /// # Errors
-/// [`StartError::Runtime`] if ONNX Runtime cannot be loaded, [`StartError::Device`] for an unknown device.
+/// [`StartError::Runtime`] if ONNX Runtime cannot be loaded; as [`placement`].
 pub fn make_devices(config: &Config, model: &Model) -> Result<Fleet, StartError> {
-    let options = CpuOptions {
-        intra_op_threads: config.devices.intra_op_threads,
-        max_run_tokens: config.batching.max_batch_tokens,
-    };
+    let placement = placement(config)?;
+    if let Some(reason) = placement.reason.as_ref().filter(|reason| reason.is_second_best) {
+        tracing::warn!("devices \"auto\" takes {}", reason.text);
+    }
+    let max_run_tokens = config.batching.max_batch_tokens;
+    let cpu = CpuOptions { intra_op_threads: config.devices.intra_op_threads, max_run_tokens };
     let mut makers = Vec::new();
-    for (index, kind) in config.devices.workers(cores()).into_iter().enumerate() {
-        let name = format!("{kind}:{index}");
-        makers.push(match kind {
-            "cpu" => OnnxDevice::cpu_maker(load_runtime(config)?, name, model, options),
-            "fake" => FakeDevice::new(name, model.spec.classes).maker(),
-            other => {
-                return Err(StartError::Device {
-                    name: other.into(),
-                    reason: "is not known. Use \"auto\" or \"cpu\"".into(),
-                });
+    for (name, place) in placement.named() {
+        makers.push(match place {
+            Place::Cpu => {
+                let about = format!("CPU, {} thread(s)", cpu.intra_op_threads);
+                OnnxDevice::cpu_maker(load_runtime(config)?, name, model, cpu).about(about)
+            }
+            Place::Fake => FakeDevice::new(name, model.spec.classes).maker().about("nothing: a fake".into()),
+            Place::Cuda(gpu) => {
+                let runtime = load_runtime(config)?;
+                let fail = |e: CudaError| StartError::Device { name: name.clone(), reason: e.to_string() };
+                let survey = runtime.survey(&config.cuda.libraries, config.cuda.cudnn).map_err(fail)?;
+                let found = survey.gpus.into_iter().map(|(gpu, _)| gpu).find(|found| found.index == gpu);
+                let found = found.expect("a place is on a GPU that the survey found");
+                let memory_limit = config.cuda.memory_limit(found.memory, placement.instances(gpu));
+                let options =
+                    CudaOptions { gpu, max_run_tokens, memory_limit, tf32: config.cuda.tf32, cudnn: config.cuda.cudnn };
+                let gib = |bytes: usize| bytes as f64 / f64::from(1 << 30);
+                let about = format!(
+                    "{}, {:.0} of {:.0} GiB, CUDA {}",
+                    found.name,
+                    gib(memory_limit),
+                    gib(found.memory as usize),
+                    survey.cuda
+                );
+                OnnxDevice::cuda_maker(runtime, name, model, options).about(about)
             }
         });
     }

@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::{
-    load::{LoadArgs, make_devices, open_model, start_log},
+    load::{LoadArgs, make_devices, open_model, placement, start_log},
     signals::{Signals, tell_ready},
     sockets::{Handed, make_room},
 };
@@ -49,8 +49,9 @@ pub fn run(args: ServeArgs) -> Result<ExitCode, StartError> {
     start_log(&config)?;
     config.server.max_connections = make_room(config.server.max_connections);
     let model = open_model(&config)?;
+    let auto_takes = placement(&config)?.reason.map(|reason| reason.text);
     let devices = make_devices(&config, &model)?;
-    let names: Vec<String> = devices.makers.iter().map(|maker| maker.name.clone()).collect();
+    let names: Vec<String> = devices.makers.iter().map(|maker| format!("{} ({})", maker.name, maker.about)).collect();
     let metrics = Metrics::new().map_err(|e| StartError::Config(e.to_string()))?;
     let engine = Engine::start(&model, devices, &config.scoring, &config.batching, metrics)?;
 
@@ -76,7 +77,7 @@ pub fn run(args: ServeArgs) -> Result<ExitCode, StartError> {
         let signals = Signals::catch()?;
         tracing::info!(
             %address, private = private.map(tracing::field::display), tls = !config.server.tls_key_file.is_empty(),
-            model = config.model.source, devices = ?names, "oddlog {} serves", env!("CARGO_PKG_VERSION")
+            model = config.model.source, devices = ?names, auto_takes, "oddlog {} serves", env!("CARGO_PKG_VERSION")
         );
         tell_ready();
         Ok(http::serve(doors, app.clone(), signals.watch(app)).await)

@@ -11,7 +11,8 @@ const LONGEST_MS: u64 = 86_400_000;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Devices {
-    /// One worker and one session for each entry: `auto` or `cpu`; `auto` is a CPU worker for each core.
+    /// One worker and one session for each entry: `auto`, `cpu`, `cuda:0`, `cuda:1`; twice the same is two. `cuda` is every
+    /// GPU; `auto` is every GPU that works, else a CPU worker for each core.
     pub devices: Vec<String>,
     /// Threads of one CPU session.
     pub intra_op_threads: usize,
@@ -52,9 +53,14 @@ impl Default for Devices {
 }
 
 impl Devices {
-    /// The kind of each worker's device: `auto` becomes one `cpu` for every [`Devices::intra_op_threads`] of `cores`.
+    /// How many CPU workers are `auto`: one for every [`Devices::intra_op_threads`] of `cores`.
+    pub fn cpu_workers(&self, cores: usize) -> usize {
+        (cores / self.intra_op_threads.max(1)).max(1)
+    }
+
+    /// The kind of each worker's device where `auto` is the CPU.
     pub fn workers(&self, cores: usize) -> Vec<&str> {
-        let auto = (cores / self.intra_op_threads.max(1)).max(1);
+        let auto = self.cpu_workers(cores);
         let kinds = self.devices.iter().map(|entry| match entry.as_str() {
             "auto" => ("cpu", auto),
             other => (other, 1),

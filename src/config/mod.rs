@@ -5,6 +5,7 @@
 
 mod batching;
 mod cache;
+mod cuda;
 mod devices;
 mod log;
 mod model;
@@ -22,6 +23,7 @@ use serde::{Deserialize, Serialize};
 
 pub use batching::Batching;
 pub use cache::{Cache, CacheMode};
+pub use cuda::Cuda;
 pub use devices::Devices;
 pub use log::{AccessLog, Log, LogFormat};
 pub use model::{Model, ModelPrecision};
@@ -46,6 +48,8 @@ pub struct Config {
     pub cache: Cache,
     /// What runs the model.
     pub devices: Devices,
+    /// How NVIDIA's GPUs are used.
+    pub cuda: Cuda,
     /// oddlog's own log.
     pub log: Log,
 }
@@ -84,7 +88,8 @@ impl Config {
         let labels = self.scoring.max_labels.max(self.scoring.labels.len());
         self.batching.check(labels * self.model.max_length.next_multiple_of(16))?;
         self.cache.check()?;
-        self.devices.check()
+        self.devices.check()?;
+        self.cuda.check()
     }
 }
 
@@ -170,6 +175,7 @@ mod tests {
             ("[devices]\nrun_timeout_ms = 0\n", "devices.run_timeout_ms"),
             ("[devices]\nready_timeout_ms = 86400001\n", "devices.ready_timeout_ms"),
             ("[devices]\nmax_rebuild_backoff_ms = 1\n", "devices.max_rebuild_backoff_ms"),
+            ("[cuda]\nmemory_limit_mb = 16777217\n", "cuda.memory_limit_mb"),
             ("[server]\nlisten = \"nowhere\"\n", "server.listen"),
             ("[server]\nidle_timeout_ms = 0\n", "server.idle_timeout_ms"),
             ("[server]\nprivate_listen = \"nowhere\"\n", "server.private_listen"),

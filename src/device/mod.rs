@@ -7,12 +7,15 @@
 //! It does not know what a request, a job or a label is.
 
 pub mod custom_op;
+pub mod driver;
 pub mod fake;
 pub mod onnx;
+mod place;
 
 use std::sync::Arc;
 
 pub use fake::FakeDevice;
+pub use place::{Place, Placement};
 
 use crate::{error::StartError, model::InputTensors};
 
@@ -61,6 +64,8 @@ pub trait Terminate: Send + Sync {
 pub struct DeviceMaker {
     /// The name of the devices that it makes.
     pub name: String,
+    /// What they run on, for people.
+    pub about: String,
     make: Box<MakeDevice>,
 }
 
@@ -72,7 +77,12 @@ impl DeviceMaker {
         name: String,
         mut make: impl FnMut() -> Result<D, StartError> + Send + 'static,
     ) -> Self {
-        Self { name, make: Box::new(move || Ok(Box::new(make()?))) }
+        Self { name, about: String::new(), make: Box::new(move || Ok(Box::new(make()?))) }
+    }
+
+    /// The same, with a word about what its devices run on.
+    pub fn about(self, about: String) -> Self {
+        Self { about, ..self }
     }
 
     /// A device.

@@ -178,6 +178,7 @@ fn first_run(model: &Model, task: &Task) -> InputTensors {
 /// A device that ran once, and the slot for it and those after it.
 fn make(mut maker: DeviceMaker, crew: &Crew) -> Result<(Arc<Slot>, Box<dyn Device>), StartError> {
     let mut device = maker.make()?;
+    crew.metrics.device_runs_on(&maker.name, &maker.about);
     let fail = |reason: String| StartError::Device { name: maker.name.clone(), reason };
     let (mut logits, started) = (Vec::new(), Instant::now());
     match catch_unwind(AssertUnwindSafe(|| device.run(&crew.first_run, &mut logits))) {

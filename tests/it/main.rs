@@ -7,6 +7,7 @@ mod admission;
 mod cli;
 mod compile;
 mod crowds;
+mod cuda;
 mod custom_op;
 mod engine;
 mod eval;
