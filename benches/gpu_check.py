@@ -28,7 +28,8 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 LABELS = 2
 AGREEMENT = 0.995  # verdicts that a precision on the GPU must share with single precision on the CPU
 GROWTH_MB = 64  # what random shapes may add to a process or a GPU once all were seen
-ALL_BUDGETS = {"cuda": (2048, 8192, 32768), "cpu": (512, 1024)}
+BUDGETS = {"cuda": (2048, 8192, 32768), "cpu": (512, 1024)}
+CLIENTS = {"cuda": (16, 128), "cpu": (2, 8)}  # batch calls at once, and logs in each
 
 
 class Report:
@@ -158,7 +159,7 @@ class Server:
             found += self.batch(connection, lines[at : at + 256])
         return [(result["scores"]["anomaly"], result["is_anomaly"]) for result in found if "scores" in result]
 
-    def load(self, lines, seconds, clients=16, size=128):
+    def load(self, lines, seconds, clients, size):
         """Logs a second through batch calls, and how many had no verdict."""
         until = time.monotonic() + seconds
 
@@ -231,14 +232,14 @@ def bare(report, device):
 def through_http(report, lines, device, kind):
     """Load through HTTP over token budgets and instances; one log at idle."""
     for instances in (1, 2):
-        for budget in ALL_BUDGETS[kind]:
+        for budget in BUDGETS[kind]:
             settings = {"batching__max_batch_tokens": budget, "batching__max_batch_rows": max(64, budget // 16)}
             settings["batching__max_bulk_tokens"] = 4 * budget * instances + 65536
             name = f"http, {instances} instance(s), {budget} tokens"
             try:
                 with Server(args.model, [device] * instances, **settings) as server, Watch() as watch:
-                    server.load(lines, args.seconds / 5)
-                    rate, lost = server.load(lines, args.seconds)
+                    server.load(lines, args.seconds / 5, *CLIENTS[kind])
+                    rate, lost = server.load(lines, args.seconds, *CLIENTS[kind])
                     padding = server.metric("oddlog_batch_padding_ratio_sum") / max(
                         server.metric("oddlog_batch_padding_ratio_count"), 1
                     )
