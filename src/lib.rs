@@ -8,6 +8,7 @@
 //! 7  verdicts  scores from memory instead of the engine; twins that come at once are scored once
 //! 7  tuning    which settings serve most on this machine, by measuring
 //! 7  scan      log files to records with scores, in order
+//! 7  telemetry spans of requests to a collector
 //! 6  engine    the only place that starts device threads: admission, workers, shutdown
 //! 6  compiled  models made from a checkpoint, compared with single precision, kept in a cache
 //! 5  fidelity  whether a model keeps its word: precisions compared, known scores, same bits in any company
@@ -42,6 +43,7 @@ pub mod metrics;
 pub mod model;
 pub mod records;
 pub mod scan;
+pub mod telemetry;
 pub mod templates;
 pub mod tuning;
 pub mod verdicts;

@@ -21,7 +21,7 @@ use super::{
     lines::{Line, Lines},
     output::{ClientGone, LineError, Outcome, Output, Summary},
 };
-use crate::{classify::Task, config::Server, engine::Class, error::RequestError, verdicts::Verdicts};
+use crate::{classify::Task, config::Server, engine::Class, error::RequestError, telemetry::Trace, verdicts::Verdicts};
 
 /// Bytes that are read and decoded at a time.
 const CHUNK_BYTES: usize = 32 << 10;
@@ -36,6 +36,8 @@ pub struct Input<R> {
     pub coding: Option<&'static str>,
     /// Cancelled when the server begins to end.
     pub draining: CancellationToken,
+    /// The request's, if it has one.
+    pub trace: Option<Trace>,
 }
 
 /// Why nothing more is read.
@@ -49,6 +51,18 @@ pub enum End {
     Stalled,
     /// The body cannot be decoded.
     Undecodable,
+}
+
+impl End {
+    /// The metric label.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Whole => "whole",
+            Self::Draining => "draining",
+            Self::Stalled => "stalled",
+            Self::Undecodable => "undecodable",
+        }
+    }
 }
 
 /// What a stream came to.
@@ -158,9 +172,12 @@ impl<R: AsyncRead + Send + Unpin> Pump<R> {
             Ok(None) => {}
             Err(error) => self.window.put(number, Err(error)),
             Ok(Some(log)) => {
-                let (verdicts, task) = (self.verdicts.clone(), self.task.clone());
+                let (verdicts, task, trace) = (self.verdicts.clone(), self.task.clone(), self.input.trace.clone());
                 self.window.run(number, log.len(), async move {
                     let answer = verdicts.classify(&log, &task, Class::Bulk).await;
+                    if let (Some(trace), Ok(answer)) = (trace, &answer) {
+                        trace.one_of_many(&answer.classified.times);
+                    }
                     answer.map(|answer| answer.classified).map_err(|error| ItemError::from(&error))
                 });
             }
