@@ -8,7 +8,7 @@
 //! Off unless an endpoint is configured; then nothing is made for a request. The only place that knows OpenTelemetry. It
 //! does not know HTTP's types, and never sees a log message: spans hold names, numbers and times.
 
-mod export;
+mod outlet;
 mod parent;
 mod post;
 mod trace;
@@ -26,7 +26,7 @@ pub use parent::Parent;
 pub use trace::Trace;
 
 use crate::{config::Telemetry, error::StartError, metrics::Metrics};
-use export::{Bounded, Counted, Room};
+use outlet::{Bounded, Counted, Room};
 use post::Post;
 
 /// Spans of one export.

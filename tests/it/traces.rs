@@ -181,7 +181,7 @@ fn a_request_has_a_span_for_each_stage_under_the_callers() {
 #[test]
 fn many_logs_share_the_spans_of_their_runs() {
     let mut collector = Collector::start();
-    let server = collector.server(Setup::default());
+    let server = collector.server(Setup::default().with(|c| c.cache.mode = CacheMode::Off));
     let logs: Vec<_> = (0..40).map(|i| format!("{MARK} {i}")).collect();
     assert_eq!(server.post("/api/v1/analyze/batch", json!({ "logs": logs }).to_string()).status, 200);
     let (root, stages) = collector.request("POST /api/v1/analyze/batch");

@@ -286,8 +286,8 @@ async fn who_shuts_down_answers_nothing_from_memory_either() {
     let mut stage = Stage::usual();
     stage.open();
     assert_eq!(outcome(stage.ask("x").await), Some(Outcome::Miss));
-    let Stage { verdicts, _engine, .. } = stage;
-    assert!(tokio::task::spawn_blocking(move || _engine.shutdown(Duration::from_secs(30))).await.unwrap());
+    let Stage { verdicts, engine, .. } = stage;
+    assert!(tokio::task::spawn_blocking(move || engine.shutdown(Duration::from_secs(30))).await.unwrap());
     let answer = verdicts.classify("x", verdicts.handle().default_task(), Class::Interactive).await;
     assert_eq!(answer, Err(RequestError::Draining));
 }

@@ -55,7 +55,7 @@ pub struct Stage {
     cues: Option<Sender<Run>>,
     /// The device's end, to see that no cue is left.
     pub untaken: Receiver<Run>,
-    _engine: Engine,
+    pub engine: Engine,
 }
 
 pub fn one_log_a_batch() -> Batching {
@@ -74,7 +74,7 @@ impl Stage {
         let fleet = Fleet { makers: vec![DeviceMaker::new("fake:0".into(), make)], rules: Devices::default() };
         let metrics = Metrics::new().unwrap();
         let engine = Engine::start(model, fleet, &Scoring::default(), batching, metrics).unwrap();
-        Self { verdicts: Verdicts::new(engine.handle(), cache), cues: Some(cue), untaken: cues, _engine: engine }
+        Self { verdicts: Verdicts::new(engine.handle(), cache), cues: Some(cue), untaken: cues, engine }
     }
 
     pub fn usual() -> Self {
