@@ -10,7 +10,7 @@ export ORT_DISABLE_TELEMETRY = 1
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help serve build test openapi-test lint fmt bench sweep oha loadtest overload onnxruntime clean
+.PHONY: help serve build test openapi-test lint fmt bench sweep oha loadtest overload soak faults hostile fuzz onnxruntime clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ loadtest: oha loadtest/bodies.ndjson ## sweep the concurrency against a running 
 
 overload: build oha ## what happens beyond capacity, into loadtest/runs/ (about 3 minutes)
 	$(PYTHON) loadtest/overload.py $(ARGS)
+
+soak: build ## memory of a server at capacity, into loadtest/runs/ (30 minutes; ARGS="--minutes 5")
+	$(PYTHON) loadtest/soak.py $(ARGS)
 
 onnxruntime: ## fetch ONNX Runtime's pinned library into .ort/, once
 ifeq ($(ORT_DYLIB_PATH),$(ORT_DIR)/libonnxruntime.so)
