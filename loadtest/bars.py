@@ -66,7 +66,7 @@ class Server:
         sys.exit(f"{' '.join(command)} did not start")
 
     def __exit__(self, *_):
-        self.process.terminate()
+        self.process.terminate()  # it may have ended
         self.process.wait(timeout=60)
 
     def rss_mb(self):

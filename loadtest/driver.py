@@ -17,6 +17,8 @@ import time
 import urllib.request
 
 ANALYZE = "/api/v1/analyze"
+# Batch callers and streams are patient; single requests have the server's default.
+WAIT = "x-request-timeout-ms"
 
 
 class Texts:
@@ -50,7 +52,7 @@ class Texts:
 class Load:
     """Closed loops: `singles` and `batches` clients with one request open each, `streams` that write while they read."""
 
-    def __init__(self, url, lines, singles=16, batches=2, streams=1, batch=64, stream_lines=1000, keep=False, seed=0,
+    def __init__(self, url, lines, singles=12, batches=2, streams=1, batch=64, stream_lines=1000, keep=False, seed=0,
                  poison=None):
         self.address = url.removeprefix("http://")
         self.lines, self.batch, self.stream_lines, self.poison = lines, batch, stream_lines, poison
@@ -153,7 +155,7 @@ class Load:
                     return
                 logs = [next(texts) for _ in range(self.batch)]
                 with self.asking("batch"):
-                    connection.request("POST", ANALYZE + "/batch", json.dumps({"logs": logs}).encode())
+                    connection.request("POST", ANALYZE + "/batch", json.dumps({"logs": logs}).encode(), {WAIT: "100000"})
                     answer = connection.getresponse()
                     told = json.loads(answer.read())
                 self.count(f"batch_{answer.status}")
@@ -169,7 +171,7 @@ class Load:
         with socket.create_connection((host, int(port)), timeout=120) as peer, self.asking("stream"):
             peer.sendall(
                 f"POST {ANALYZE}/stream HTTP/1.1\r\nhost: oddlog\r\ncontent-type: application/x-ndjson\r\n"
-                "transfer-encoding: chunked\r\n\r\n".encode()
+                f"{WAIT}: 100000\r\ntransfer-encoding: chunked\r\n\r\n".encode()
             )
             sent, cut = [], []
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Devices that fail under load: who gets an error, whether an answer is lost or doubled, and how long until the service is back.
 
-Usage: faults.py [--lines FILE] [--seconds 10] [--out FOLDER]
+Usage: faults.py [--lines FILE] [--seconds 12] [--out FOLDER]
 
 The server is the real one with the real model (benches/faulty_server.rs); its devices fail when they are told to, with the
 limits of the default configuration. Clients of every kind (see driver.py) check and count each answer.
@@ -34,7 +34,7 @@ FAULTS = [
 
 class FaultyServer:
     def __init__(self, args, lines_file):
-        command = [bench_binary("faulty_server"), "--model", os.path.join(ROOT, args.model), "--lines", lines_file]
+        command = [args.server or bench_binary("faulty_server"), "--model", os.path.join(ROOT, args.model), "--lines", lines_file]
         env = dict(os.environ, ODDLOG_CACHE__MODE="off")
         self.process = subprocess.Popen(
             [*command, "--devices", str(args.devices)], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -178,7 +178,9 @@ def main():
     parser.add_argument("--lines", help="a log file; without it made-up lines")
     parser.add_argument("--model", default="models/oddlog-minilm")
     parser.add_argument("--devices", type=int, default=2)
+    parser.add_argument("--server", help="the program of benches/faulty_server.rs, if it is built already")
     parser.add_argument("--seconds", type=float, default=12)
+    parser.add_argument("--only", help="faults, with commas: fail, panic, out-of-memory, hang, stuck, memory")
     parser.add_argument("--out", default=os.path.join(ROOT, "loadtest/runs", time.strftime("%Y-%m-%d") + "-faults"))
     args = parser.parse_args()
     os.makedirs(args.out, exist_ok=True)
@@ -193,7 +195,8 @@ def main():
     server = FaultyServer(args, lines_file)
     report["poison"] = poison(server, args, lines)
     print(json.dumps(report["poison"]), flush=True)
-    report["faults"] = [fault(server, args, lines, *which, seed) for seed, which in enumerate(FAULTS, 2)]
+    chosen = [which for which in FAULTS if not args.only or which[0].split()[0] in args.only.split(",")]
+    report["faults"] = [fault(server, args, lines, *which, seed) for seed, which in enumerate(chosen, 2)]
     report["end"] = server.end()
     os.remove(lines_file)
     driver.write(args.out, "faults", report, summary(report))
