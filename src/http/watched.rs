@@ -30,7 +30,7 @@ impl<S> WatchedSocket<S> {
     fn noted<T>(&self, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         match result {
             Poll::Pending => self.traffic.blocks(Instant::now()),
-            Poll::Ready(_) => self.traffic.flows(),
+            Poll::Ready(_) => self.traffic.flows(Instant::now()),
         }
         result
     }
