@@ -7,7 +7,11 @@
 //! While the window is full, or the client takes no answers, nothing is read, and TCP makes the client wait. What is in
 //! memory does not depend on the body's length.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio::{
     io::{AsyncRead, AsyncReadExt},
@@ -174,7 +178,9 @@ impl<R: AsyncRead + Send + Unpin> Pump<R> {
             Ok(Some(log)) => {
                 let (verdicts, task, trace) = (self.verdicts.clone(), self.task.clone(), self.input.trace.clone());
                 self.window.run(number, log.len(), async move {
-                    let answer = verdicts.classify(&log, &task, Class::Bulk).await;
+                    // The client waits for its stream and is held back meanwhile: a line that gave up would be a hole in it.
+                    let deadline = Instant::now() + verdicts.handle().timeouts().max;
+                    let answer = verdicts.classify_by(&log, &task, Class::Bulk, deadline).await;
                     if let (Some(trace), Ok(answer)) = (trace, &answer) {
                         trace.one_of_many(&answer.classified.times);
                     }
