@@ -183,11 +183,13 @@ fn many_logs_share_the_spans_of_their_runs() {
     let mut collector = Collector::start();
     let server = collector.server(Setup::default().with(|c| c.cache.mode = CacheMode::Off));
     let logs: Vec<_> = (0..40).map(|i| format!("{MARK} {i}")).collect();
-    assert_eq!(server.post("/api/v1/analyze/batch", json!({ "logs": logs }).to_string()).status, 200);
+    let answer = server.post("/api/v1/analyze/batch", json!({ "logs": logs }).to_string());
+    assert_eq!((answer.status, answer.text().matches("truncated").count()), (200, 40), "{}", answer.text());
     let (root, stages) = collector.request("POST /api/v1/analyze/batch");
     check_runs(&root, &stages, 40);
     let lines: String = logs.iter().map(|log| format!("{}\n", json!(log))).collect();
-    assert_eq!(server.post("/api/v1/analyze/stream", lines).status, 200);
+    let answer = server.post("/api/v1/analyze/stream?respond=summary", lines);
+    assert_eq!((answer.status, &answer.json()["scored"]), (200, &json!(40)), "{}", answer.text());
     let (root, stages) = collector.request("POST /api/v1/analyze/stream");
     check_runs(&root, &stages, 40);
 }

@@ -147,7 +147,12 @@ fn a_summary_is_small_and_asks_to_send_again_what_found_no_room() {
     assert_eq!((answer.status, &answer.json()["first_error"]["line"]), (200, &json!(1)));
 
     let (setup, gate) = Setup::gated();
-    let server = setup.with(|c| c.batching.request_timeout_ms = 40).serve();
+    let server = setup
+        .with(|c| {
+            c.batching.request_timeout_ms = 40;
+            c.batching.max_request_timeout_ms = 40;
+        })
+        .serve();
     let answer = server.call("POST", &path, &[PLAIN], b"a\nb\n");
     drop(gate);
     assert_eq!((answer.status, answer.header("retry-after")), (503, "1"), "{}", answer.text());
