@@ -10,7 +10,7 @@ export ORT_DISABLE_TELEMETRY = 1
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help serve build test openapi-test lint fmt bench sweep oha loadtest overload soak faults hostile fuzz onnxruntime clean
+.PHONY: help serve build test sanitize openapi-test lint fmt bench sweep oha loadtest overload soak faults hostile fuzz onnxruntime clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ lint: ## formatting and lints
 
 fmt: ## format the code
 	$(CARGO) fmt
+
+sanitize: ## the tests of src/kernel under AddressSanitizer, and under valgrind if there is one
+	$(PYTHON) scripts/sanitize_kernel.py $(CURDIR)/target/sanitize
 
 bench: onnxruntime ## micro-benchmarks: queue, tokenizer, engine, model
 	$(CARGO) bench --locked --bench core --bench kernel

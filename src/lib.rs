@@ -21,7 +21,7 @@
 //! Invariants stated as absences (`tests/it/tidy.rs` holds the ones that a text search can see):
 //! - no HTTP or JSON type outside `http` (model files and the hub speak JSON too, but never the API's);
 //! - no `ort` outside `device::onnx` and `device::custom_op`;
-//! - no `unsafe` outside `kernel` (and what `main`, `memory` and the memory map of `model::graph` need);
+//! - no `unsafe` outside `kernel` (and what `main`, `memory` and the memory maps of `model::graph` and `device::onnx` need);
 //! - no thread or task started outside `engine` and `http` (and the reader of `scan`, whose reads may block, its calls to
 //!   a server, and the signal wait of `cli::signals`);
 //! - no clock read in the pure queue, no lock held while a model runs, no unbounded channel anywhere.
