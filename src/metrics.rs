@@ -48,6 +48,24 @@ pub struct CacheMetrics {
     pub bytes: Gauge,
 }
 
+/// What the book of templates counts.
+pub struct TemplateMetrics {
+    /// Templates that are known.
+    pub templates: Gauge,
+    /// Bytes that they take, about.
+    pub bytes: Gauge,
+    /// Logs of a template that was not known.
+    pub first_seen: Counter,
+    /// Templates forgotten for others.
+    pub forgotten: Counter,
+    /// Snapshots that are on disk.
+    pub written: Counter,
+    /// Snapshots that could not be written.
+    pub failed: Counter,
+    /// Seconds since everything was on disk.
+    pub snapshot_age: Gauge,
+}
+
 /// All handles. Clone the `Arc`, not the handles.
 pub struct Metrics {
     recorder: PrometheusRecorder,
@@ -214,6 +232,20 @@ impl Metrics {
         })
     }
 
+    /// What a book of templates counts.
+    pub fn templates(&self) -> TemplateMetrics {
+        let snapshots = |result: &'static str| counter!("oddlog_template_snapshots_total", "result" => result);
+        metrics::with_local_recorder(&self.recorder, || TemplateMetrics {
+            templates: gauge!("oddlog_templates"),
+            bytes: gauge!("oddlog_template_bytes"),
+            first_seen: counter!("oddlog_templates_first_seen_total"),
+            forgotten: counter!("oddlog_templates_forgotten_total"),
+            written: snapshots("written"),
+            failed: snapshots("failed"),
+            snapshot_age: gauge!("oddlog_template_snapshot_age_seconds"),
+        })
+    }
+
     /// Counts a connection that was accepted.
     pub fn connection_opened(&self) {
         metrics::with_local_recorder(&self.recorder, || gauge!("oddlog_connections").increment(1.0));
@@ -332,6 +364,12 @@ fn describe() {
     );
     describe_gauge!("oddlog_cache_entries", "Token sequences and texts whose scores are remembered.");
     describe_gauge!("oddlog_cache_bytes", "Bytes that remembered logs and scores take.");
+    describe_gauge!("oddlog_templates", "Templates that are known.");
+    describe_gauge!("oddlog_template_bytes", "Bytes that templates take, about.");
+    describe_counter!("oddlog_templates_first_seen_total", "Logs of a template that was not known.");
+    describe_counter!("oddlog_templates_forgotten_total", "Templates forgotten to make room for others.");
+    describe_counter!("oddlog_template_snapshots_total", "Snapshots of templates, by result.");
+    describe_gauge!("oddlog_template_snapshot_age_seconds", "Time since everything known of templates was on disk.");
     describe_gauge!("oddlog_build_info", "1, with the version as a label.");
 }
 

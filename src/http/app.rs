@@ -10,6 +10,7 @@ use crate::{
     config::{Log, Server},
     engine::Handle,
     error::StartError,
+    novelty::Novelty,
     verdicts::Verdicts,
 };
 
@@ -19,6 +20,8 @@ pub struct App {
     pub(super) handle: Handle,
     /// The way to it past what is remembered: logs go here.
     pub(super) verdicts: Verdicts,
+    /// What is learned of the kinds of messages; `None` if nothing is.
+    pub(super) novelty: Option<Arc<Novelty>>,
     /// Limits.
     pub(super) config: Server,
     /// The served model, as the operator named it.
@@ -60,6 +63,7 @@ impl App {
         Ok(Self {
             handle: verdicts.handle().clone(),
             verdicts,
+            novelty: None,
             keys: Keys::read(&config)?,
             tls: Tls::read(&config)?,
             cors: Cors::new(&config.cors_allow_origins)?,
@@ -77,6 +81,12 @@ impl App {
     #[must_use]
     pub fn with_log(self, log: Log) -> Self {
         Self { log, ..self }
+    }
+
+    /// Learning what kinds of messages come.
+    #[must_use]
+    pub fn with_novelty(self, novelty: Option<Arc<Novelty>>) -> Self {
+        Self { novelty, ..self }
     }
 
     /// Reads the files of keys and certificate again. What cannot be used stays as it was, and the log says why.

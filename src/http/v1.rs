@@ -14,9 +14,10 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{
-    answer::{Body, json_answer, refused, unprocessable},
+    answer::{Body, json_answer, refused, server_error, unprocessable},
     app::App,
     body,
+    detail::{Detail, Learner},
     fields::Fields,
     openapi::Refusals,
     patience,
@@ -130,6 +131,8 @@ pub async fn analyze(app: &App, request: Request<Incoming>) -> Response<Body> {
     let scoring = app.handle.scoring();
     let threshold = threshold.unwrap_or_else(|| scoring.threshold_of(source.as_deref()));
     let task = app.handle.default_task();
+    let Ok(learner) = Learner::new(app, task, Detail::None) else { return server_error() };
+    let sighting = learner.observe(&log_message);
     let answer = app.verdicts.classify_by(&log_message, task, Class::Interactive, deadline).await;
     let Answer { classified, outcome } = match answer {
         Ok(answer) => answer,
@@ -137,6 +140,7 @@ pub async fn analyze(app: &App, request: Request<Incoming>) -> Response<Body> {
     };
     let verdict = verdict(&classified.scores, task, threshold, scoring.threshold_rule);
     app.handle.metrics().verdict(verdict.is_anomaly);
+    learner.note_verdict(sighting.as_ref(), verdict.is_anomaly, classified.scores[task.anomaly]);
     app.note_verdict(&log_message, &task.labels[verdict.label], verdict.confidence);
     let response = AnalyzeResponse {
         log_message: &log_message,

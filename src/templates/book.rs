@@ -10,7 +10,10 @@ use std::{collections::HashMap, sync::Arc};
 use serde::{Deserialize, Serialize};
 
 pub use self::listing::{Entry, Listing, Order, Page, Sort};
-use super::miner::{Miner, Settings, Snapshot, TemplateId};
+use super::{
+    miner::{Miner, Snapshot},
+    template::{Settings, TemplateId},
+};
 
 /// Time in seconds after which a rate that is not fed has fallen to a third (1/e).
 const RATE_S: f64 = 600.0;

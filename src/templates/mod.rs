@@ -12,7 +12,9 @@ mod atom;
 mod book;
 mod mask;
 mod miner;
+mod template;
 
 pub use book::{Book, BookSnapshot, Entry, Listing, Order, Page, Sighting, Sort, Tally};
 pub use mask::mask;
-pub use miner::{Matched, Miner, Settings, Snapshot, Template, TemplateId, WILDCARD, mask_start};
+pub use miner::{Matched, Miner, Snapshot, mask_start};
+pub use template::{Settings, Template, TemplateId, WILDCARD};

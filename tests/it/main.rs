@@ -27,6 +27,8 @@ mod http_v1;
 mod hub;
 mod load;
 mod log;
+mod novelty;
+mod novelty_restarts;
 mod parity;
 mod quality;
 mod readiness;

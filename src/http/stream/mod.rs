@@ -29,12 +29,14 @@ use super::{
     app::App,
     body,
     coding::{Coding, Encoder},
+    detail::Learner,
     openapi::Refusals,
     problem::{Rule, Step},
+    query::problem,
 };
 use crate::{classify::Task, config::Server, error::RequestError, metrics::Metrics, verdicts::Verdicts};
 use entry::Format;
-use output::{ClientGone, Output, Sent};
+use output::{Asked, ClientGone, Output, Sent};
 pub use output::{StreamEntry, Summary};
 use pump::{End, Ended, Input, Pump};
 pub use query::{Query, Respond};
@@ -91,6 +93,7 @@ struct Ready {
     plain: bool,
     coding: Coding,
     task: Arc<Task>,
+    learner: Learner,
     place: OwnedSemaphorePermit,
 }
 
@@ -103,6 +106,8 @@ fn prepare(app: &App, request: &Request<Incoming>) -> Result<Ready, Response<Bod
         .handle
         .task(query.labels.take(), query.anomaly_label.take(), query.hypothesis_template.take(), query.multi_label)
         .map_err(|error| in_query(&error))?;
+    let learner =
+        Learner::new(app, &task, query.detail).map_err(|rule| unprocessable(&[problem("detail", "template", rule)]))?;
     if app.is_draining() || !app.handle.is_open() {
         return Err(refused(&RequestError::Draining));
     }
@@ -110,12 +115,12 @@ fn prepare(app: &App, request: &Request<Incoming>) -> Result<Ready, Response<Bod
         app.handle.metrics().refused("too_many_streams");
         refused(&RequestError::Overloaded { retry_after: Duration::from_secs(RETRY) })
     })?;
-    Ok(Ready { query, plain, coding, task, place })
+    Ok(Ready { query, plain, coding, task, learner, place })
 }
 
 impl Ready {
     async fn start(self, app: &App, request: Request<Incoming>) -> Response<Body> {
-        let Self { mut query, plain, coding, task, place } = self;
+        let Self { mut query, plain, coding, task, learner, place } = self;
         let answer_coding = Coding::of_answer(request.headers());
         let mut body = body::reader(request.into_body());
         // To be asked for the body, hyper sends a client that waits for leave "100 Continue", but not after an answer.
@@ -131,6 +136,7 @@ impl Ready {
             respond: query.respond,
             format: query.format(plain),
             task,
+            learner,
             verdicts: app.verdicts.clone(),
             draining: app.draining.clone(),
             config: app.config.clone(),
@@ -159,6 +165,7 @@ struct Job {
     respond: Respond,
     format: Format,
     task: Arc<Task>,
+    learner: Learner,
     verdicts: Verdicts,
     draining: CancellationToken,
     config: Server,
@@ -168,8 +175,9 @@ struct Job {
 
 impl Job {
     async fn run(self, mut body: impl AsyncBufRead + Send + Unpin, sent: Option<Sent>) -> Ended {
-        let Self { coding, threshold, respond, format, task, verdicts, draining, config, open, place } = self;
-        let output = Output::new(verdicts.handle().clone(), task.clone(), threshold, respond, sent);
+        let Self { coding, threshold, respond, format, task, learner, verdicts, draining, config, open, place } = self;
+        let asked = Asked { task: task.clone(), threshold, respond, learner };
+        let output = Output::new(verdicts.handle().clone(), asked, sent);
         let input = Input { body: coding.decoder(&mut body), format, coding: coding.name(), draining };
         let ended = Pump::new(input, output, verdicts, task, &config).run().await;
         drop((open, place));

@@ -73,7 +73,7 @@ pub struct Pump<R> {
 
 impl<R: AsyncRead + Send + Unpin> Pump<R> {
     pub fn new(input: Input<R>, output: Output, verdicts: Verdicts, task: Arc<Task>, config: &Server) -> Self {
-        let lost = || Err(ItemError::from(&RequestError::Inference));
+        let lost = || ItemError::from(&RequestError::Inference).into();
         Self {
             input,
             output,
@@ -156,12 +156,14 @@ impl<R: AsyncRead + Send + Unpin> Pump<R> {
         self.output.count(matches!(log, Ok(None)));
         match log {
             Ok(None) => {}
-            Err(error) => self.window.put(number, Err(error)),
+            Err(error) => self.window.put(number, error.into()),
             Ok(Some(log)) => {
                 let (verdicts, task) = (self.verdicts.clone(), self.task.clone());
+                let sighting = self.output.observe(&log);
                 self.window.run(number, log.len(), async move {
                     let answer = verdicts.classify(&log, &task, Class::Bulk).await;
-                    answer.map(|answer| answer.classified).map_err(|error| ItemError::from(&error))
+                    let result = answer.map(|answer| answer.classified).map_err(|error| ItemError::from(&error));
+                    Outcome { result, sighting }
                 });
             }
         }

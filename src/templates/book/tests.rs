@@ -123,8 +123,8 @@ proptest! {
             let id = observe(&mut one, message, at as u64).id;
             one.note_verdict(id, at % 3 == 0, 0.5);
         }
-        let text = serde_json::to_string(&one.snapshot()).unwrap();
-        let mut two = Book::restore(Settings::default(), serde_json::from_str(&text).unwrap()).unwrap();
+        let text = serde_json::to_string(&one.snapshot()).expect("it is there");
+        let mut two = Book::restore(Settings::default(), serde_json::from_str(&text).expect("it is there")).expect("it is there");
         for (at, message) in after.iter().enumerate() {
             prop_assert_eq!(observe(&mut one, message, 500 + at as u64), observe(&mut two, message, 500 + at as u64));
         }

@@ -1,6 +1,6 @@
 //! An engine with fake devices, and the HTTP server before it, on a port of the system's choice.
 
-use std::{net::SocketAddr, path::Path, sync::Arc};
+use std::{net::SocketAddr, path::Path, sync::Arc, time::SystemTime};
 
 use crossbeam_channel::{Sender, bounded};
 use oddlog::{
@@ -10,6 +10,7 @@ use oddlog::{
     http::{self, App, Doors},
     metrics::Metrics,
     model::{Model, ModelFiles, ModelSpec, PairTokenizer},
+    novelty::Novelty,
     verdicts::Verdicts,
 };
 use tokio::{net::TcpListener, runtime::Runtime, sync::oneshot, task::JoinHandle};
@@ -94,10 +95,13 @@ impl Setup {
         let bind = |address: std::net::SocketAddr| runtime.block_on(TcpListener::bind(address)).unwrap();
         let private = config.server.private_address().unwrap().map(bind);
         let private_address = private.as_ref().map(|listener| listener.local_addr().unwrap());
+        let novelty = || Novelty::open(&config.templates, handle.metrics().templates(), SystemTime::now()).unwrap();
+        let novelty = config.learns_templates().then(|| Arc::new(novelty()));
         let app = Arc::new(
             App::new(Verdicts::new(handle.clone(), &config.cache), config.server, "tiny".into())
                 .unwrap()
-                .with_log(config.log),
+                .with_log(config.log)
+                .with_novelty(novelty),
         );
         let (stop, stopped) = oneshot::channel();
         let doors = Doors { public: listener, private, lent: false };
