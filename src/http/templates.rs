@@ -12,7 +12,7 @@ use super::{
     problem::{Problem, Rule},
     query,
 };
-use crate::templates::{Entry, Listing, Order, Page, Sort};
+use crate::templates::{Entry, Listing, Order, Page, SortBy};
 
 /// Templates of a page that names no limit.
 const USUAL: usize = 100;
@@ -194,14 +194,14 @@ fn read(text: &str) -> Result<Listing, Vec<Problem<'static>>> {
     Ok(listing)
 }
 
-fn sort(value: &str) -> Result<Sort, Rule> {
+fn sort(value: &str) -> Result<SortBy, Rule> {
     Ok(match value {
-        "count" => Sort::Count,
-        "rate" => Sort::Rate,
-        "first_seen" => Sort::FirstSeen,
-        "last_seen" => Sort::LastSeen,
-        "score" => Sort::Score,
-        "anomalies" => Sort::Anomalies,
+        "count" => SortBy::Count,
+        "rate" => SortBy::Rate,
+        "first_seen" => SortBy::FirstSeen,
+        "last_seen" => SortBy::LastSeen,
+        "score" => SortBy::Score,
+        "anomalies" => SortBy::Anomalies,
         _ => {
             let reason = "sort must be count, rate, first_seen, last_seen, score or anomalies";
             return Err(Rule::Value { reason: reason.into() });
@@ -268,7 +268,7 @@ mod tests {
         assert_eq!(read("").unwrap(), usual);
         assert_eq!(
             read("x=1&sort=rate&order=asc&limit=7&offset=0&limit=1000").unwrap(),
-            Listing { sort: Sort::Rate, order: Order::Ascending, offset: 0, limit: 1000 }
+            Listing { sort: SortBy::Rate, order: Order::Ascending, offset: 0, limit: 1000 }
         );
         let problems =
             read("sort=x&order=&limit=0&offset=-1&limit=1001&offset=99999999999999999999&limit=ten").unwrap_err();

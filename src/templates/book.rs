@@ -9,7 +9,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-pub use self::listing::{Entry, Listing, Order, Page, Sort};
+pub use self::listing::{Entry, Listing, Order, Page, SortBy};
 use super::{
     miner::{Miner, Snapshot},
     template::{Settings, TemplateId},

@@ -14,7 +14,7 @@ mod mask;
 mod miner;
 mod template;
 
-pub use book::{Book, BookSnapshot, Entry, Listing, Order, Page, Sighting, Sort, Tally};
+pub use book::{Book, BookSnapshot, Entry, Listing, Order, Page, Sighting, SortBy, Tally};
 pub use mask::mask;
 pub use miner::{Matched, Miner, Snapshot, mask_start};
 pub use template::{Settings, Template, TemplateId, WILDCARD};

@@ -63,7 +63,7 @@ fn details_stand_beside_verdicts_in_the_order_of_the_lines() {
     assert_eq!((&entries[0]["template_id"], &entries[2]["line"]), (&entries[3]["template_id"], &json!(4)));
 
     // Another route goes on with the same counts; a log that cannot be read is of no template.
-    let results = batch(&server, "?detail=template", json!(["Dec 10 06:55:46 host disk 5 full", 5, "disk 6 full"]));
+    let results = batch(&server, "?detail=template", json!(["2024-05-02 06:11:40,123 disk 5 full", 5, "disk 6 full"]));
     let results = results.json()["results"].clone();
     assert_eq!((told(&results[0]).2, told(&results[2]).2), (4, 5));
     assert_eq!(keys(&results[1]), ["error"]);

@@ -7,7 +7,7 @@ use crate::templates::{Template, TemplateId};
 
 /// By what templates are sorted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Sort {
+pub enum SortBy {
     /// How many messages they have taken.
     #[default]
     Count,
@@ -37,7 +37,7 @@ pub enum Order {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Listing {
     /// By what.
-    pub sort: Sort,
+    pub sort: SortBy,
     /// Which end comes first.
     pub order: Order,
     /// Templates before the page.
@@ -126,13 +126,13 @@ impl Book {
     }
 }
 
-fn key(sort: Sort, template: &Template, record: &Record, now_ms: u64) -> f64 {
+fn key(sort: SortBy, template: &Template, record: &Record, now_ms: u64) -> f64 {
     match sort {
-        Sort::Count => template.count as f64,
-        Sort::Rate => record.rate(now_ms),
-        Sort::FirstSeen => record.first_ms as f64,
-        Sort::LastSeen => record.last_ms as f64,
-        Sort::Score => record.tally.score.map_or(-1.0, f64::from),
-        Sort::Anomalies => record.tally.anomalies as f64,
+        SortBy::Count => template.count as f64,
+        SortBy::Rate => record.rate(now_ms),
+        SortBy::FirstSeen => record.first_ms as f64,
+        SortBy::LastSeen => record.last_ms as f64,
+        SortBy::Score => record.tally.score.map_or(-1.0, f64::from),
+        SortBy::Anomalies => record.tally.anomalies as f64,
     }
 }

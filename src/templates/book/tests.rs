@@ -67,10 +67,10 @@ fn pages_are_sorted_and_bounded() {
     assert_eq!(names(&book, Listing { order: Order::Ascending, ..all }), ["beta", "gamma", "alpha"]);
     assert_eq!(names(&book, Listing { offset: 1, limit: 1, ..all }), ["gamma"]);
     assert_eq!(names(&book, Listing { offset: 3, ..all }).len() + names(&book, Listing { limit: 0, ..all }).len(), 0);
-    assert_eq!(names(&book, Listing { sort: Sort::Anomalies, limit: 1, ..all }), ["gamma"]);
-    assert_eq!(names(&book, Listing { sort: Sort::Score, limit: 1, ..all }), ["alpha"]);
-    assert_eq!(names(&book, Listing { sort: Sort::FirstSeen, limit: 1, order: Order::Ascending, ..all }), ["beta"]);
-    assert_eq!(names(&book, Listing { sort: Sort::LastSeen, limit: 1, ..all }), ["alpha"]);
+    assert_eq!(names(&book, Listing { sort: SortBy::Anomalies, limit: 1, ..all }), ["gamma"]);
+    assert_eq!(names(&book, Listing { sort: SortBy::Score, limit: 1, ..all }), ["alpha"]);
+    assert_eq!(names(&book, Listing { sort: SortBy::FirstSeen, limit: 1, order: Order::Ascending, ..all }), ["beta"]);
+    assert_eq!(names(&book, Listing { sort: SortBy::LastSeen, limit: 1, ..all }), ["alpha"]);
     let entry = &book.page(all, 0).entries[1];
     assert_eq!((entry.tally.anomalies, entry.tally.normals, entry.tally.score), (2, 0, Some(0.2)));
     let page = book.page(Listing { offset: usize::MAX, limit: usize::MAX, ..all }, 0);
