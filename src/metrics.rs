@@ -48,6 +48,24 @@ pub struct CacheMetrics {
     pub bytes: Gauge,
 }
 
+/// What the memory of templates counts.
+pub struct TrustMetrics {
+    /// Logs answered with the scores of their template.
+    pub answers: Counter,
+    /// Templates that are learning, trusted and volatile.
+    pub states: [Gauge; 3],
+    /// Share of the checks that were made with another verdict.
+    pub disagreement: Gauge,
+    /// Checks with the same verdict.
+    pub check_agreed: Counter,
+    /// Checks with another verdict.
+    pub check_disagreed: Counter,
+    /// Checks for which there was no room.
+    pub check_dropped: Counter,
+    /// Checks that the engine did not answer.
+    pub check_failed: Counter,
+}
+
 /// What the book of templates counts.
 pub struct TemplateMetrics {
     /// Templates that are known.
@@ -232,6 +250,21 @@ impl Metrics {
         })
     }
 
+    /// What a memory of templates counts.
+    pub fn trust(&self) -> TrustMetrics {
+        let check = |result: &'static str| counter!("oddlog_template_checks_total", "result" => result);
+        let state = |state: &'static str| gauge!("oddlog_template_trust", "state" => state);
+        metrics::with_local_recorder(&self.recorder, || TrustMetrics {
+            answers: counter!("oddlog_cache_logs_total", "outcome" => "template"),
+            states: ["learning", "trusted", "volatile"].map(state),
+            disagreement: gauge!("oddlog_template_disagreement_ratio"),
+            check_agreed: check("agreed"),
+            check_disagreed: check("disagreed"),
+            check_dropped: check("dropped"),
+            check_failed: check("failed"),
+        })
+    }
+
     /// What a book of templates counts.
     pub fn templates(&self) -> TemplateMetrics {
         let snapshots = |result: &'static str| counter!("oddlog_template_snapshots_total", "result" => result);
@@ -360,7 +393,13 @@ fn describe() {
     describe_counter!("oddlog_verdicts_total", "Verdicts given, by kind.");
     describe_counter!(
         "oddlog_cache_logs_total",
-        "Logs by outcome: hit (remembered), joined (a twin was being scored), miss."
+        "Logs by outcome: hit (remembered), joined (a twin was being scored), miss, template."
+    );
+    describe_gauge!("oddlog_template_trust", "Known templates, by how far their verdicts are trusted.");
+    describe_counter!("oddlog_template_checks_total", "Template answers that were to be scored as well, by result.");
+    describe_gauge!(
+        "oddlog_template_disagreement_ratio",
+        "Share of the checks made in which the model's verdict differed."
     );
     describe_gauge!("oddlog_cache_entries", "Token sequences and texts whose scores are remembered.");
     describe_gauge!("oddlog_cache_bytes", "Bytes that remembered logs and scores take.");

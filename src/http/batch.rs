@@ -261,9 +261,8 @@ pub async fn analyze_batch(app: &App, request: Request<Incoming>) -> Response<Bo
     if !app.handle.is_open() {
         return refused(&RequestError::Draining);
     }
-    let (outcomes, sightings) = score(&app.verdicts, &task, &logs, deadline, &learner).await;
-    let scoring = app.handle.scoring();
-    let threshold = threshold.unwrap_or_else(|| scoring.threshold_of(source.as_deref()));
+    let threshold = threshold.unwrap_or_else(|| app.handle.scoring().threshold_of(source.as_deref()));
+    let (outcomes, sightings) = score(&app.verdicts.at(threshold), &task, &logs, deadline, &learner).await;
     let results = outcomes.iter().zip(&logs).zip(&sightings).map(|((outcome, log), sighting)| {
         let result = match outcome {
             Err(error) => BatchResult::Refusal(BatchRefusal { error: error.clone() }),
@@ -290,7 +289,10 @@ fn counts(outcomes: &[Result<Answer, ItemError>]) -> Option<HeaderValue> {
         let logs = outcomes.iter().filter(|outcome| **outcome == which).count();
         format!("{}={logs}", which.name())
     };
-    let text = [Outcome::Hit, Outcome::Joined, Outcome::Miss].map(count).join(", ");
+    let mut text = [Outcome::Hit, Outcome::Joined, Outcome::Miss].map(count).join(", ");
+    if outcomes.contains(&Outcome::Template) {
+        text = format!("{text}, {}", count(Outcome::Template));
+    }
     (!outcomes.is_empty()).then(|| HeaderValue::try_from(text).expect("names and digits are a valid header value"))
 }
 

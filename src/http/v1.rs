@@ -99,7 +99,7 @@ pub struct AnalyzeResponse<'a> {
             ("x-tokenization-time" = f64, description = "Milliseconds from text to tokens"),
             ("x-queue-time" = f64, description = "Milliseconds spent waiting for a device"),
             ("x-inference-time" = f64, description = "Milliseconds of the model run"),
-            ("x-oddlog-cache" = String, description = "`hit`, `joined` (a twin was being scored) or `miss`")
+            ("x-oddlog-cache" = String, description = "`hit`, `joined` (a twin was being scored), `miss` or `template` (others like it were scored)")
         )),
         Refusals
     )
@@ -133,7 +133,7 @@ pub async fn analyze(app: &App, request: Request<Incoming>) -> Response<Body> {
     let task = app.handle.default_task();
     let Ok(learner) = Learner::new(app, task, Detail::None) else { return server_error() };
     let sighting = learner.observe(&log_message);
-    let answer = app.verdicts.classify_by(&log_message, task, Class::Interactive, deadline).await;
+    let answer = app.verdicts.at(threshold).classify_by(&log_message, task, Class::Interactive, deadline).await;
     let Answer { classified, outcome } = match answer {
         Ok(answer) => answer,
         Err(error) => return refused(&error),

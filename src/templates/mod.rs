@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! message -> mask: "took <dur> for <ip>" -> miner: the template that it fits, made more general, or a new one
+//!                                           trust: whether its scores may be reused
 //!                                           book:  the template's record -> Sighting
 //! ```
 //!
@@ -13,8 +14,10 @@ mod book;
 mod mask;
 mod miner;
 mod template;
+mod trust;
 
 pub use book::{Book, BookSnapshot, Entry, Listing, Order, Page, Sighting, SortBy, Tally};
 pub use mask::mask;
 pub use miner::{Matched, Miner, Snapshot, mask_start};
 pub use template::{Settings, Template, TemplateId, WILDCARD};
+pub use trust::{Policy, State, Trust};

@@ -39,3 +39,4 @@ mod support;
 mod tidy;
 mod tune;
 mod verdicts;
+mod verdicts_templates;

@@ -130,14 +130,15 @@ impl Ready {
         }
         tokio::task::yield_now().await;
 
+        let threshold = query.threshold.unwrap_or_else(|| app.handle.scoring().threshold_of(query.source.as_deref()));
         let job = Job {
             coding,
-            threshold: query.threshold.unwrap_or_else(|| app.handle.scoring().threshold_of(query.source.as_deref())),
+            threshold,
             respond: query.respond,
             format: query.format(plain),
             task,
             learner,
-            verdicts: app.verdicts.clone(),
+            verdicts: app.verdicts.at(threshold),
             draining: app.draining.clone(),
             config: app.config.clone(),
             open: Open::new(app.handle.metrics().clone()),
