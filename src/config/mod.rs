@@ -11,6 +11,8 @@ mod log;
 mod model;
 mod scoring;
 mod server;
+mod telemetry;
+mod templates;
 
 use std::{fmt, path::Path};
 
@@ -29,6 +31,8 @@ pub use log::{AccessLog, Log, LogFormat};
 pub use model::{Model, ModelPrecision};
 pub use scoring::{Scoring, ThresholdRule};
 pub use server::{Secrets, Server};
+pub use telemetry::{Headers, Telemetry};
+pub use templates::Templates;
 
 use crate::error::StartError;
 
@@ -46,12 +50,16 @@ pub struct Config {
     pub batching: Batching,
     /// What is remembered of earlier logs.
     pub cache: Cache,
+    /// What is learned of the kinds of messages.
+    pub templates: Templates,
     /// What runs the model.
     pub devices: Devices,
     /// How NVIDIA's GPUs are used.
     pub cuda: Cuda,
     /// oddlog's own log.
     pub log: Log,
+    /// Traces.
+    pub telemetry: Telemetry,
 }
 
 impl Config {
@@ -77,6 +85,11 @@ impl Config {
         Ok(config)
     }
 
+    /// Whether templates of messages are learned.
+    pub fn learns_templates(&self) -> bool {
+        self.templates.enabled
+    }
+
     /// Whether all values can be used together.
     ///
     /// # Errors
@@ -88,8 +101,10 @@ impl Config {
         let labels = self.scoring.max_labels.max(self.scoring.labels.len());
         self.batching.check(labels * self.model.max_length.next_multiple_of(16))?;
         self.cache.check()?;
+        self.templates.check()?;
         self.devices.check()?;
-        self.cuda.check()
+        self.cuda.check()?;
+        self.telemetry.check()
     }
 }
 
@@ -172,6 +187,12 @@ mod tests {
             ("[devices]\ndevices = []\n", "devices.devices"),
             ("[cache]\nmax_bytes = 1000\n", "cache.max_bytes"),
             ("[cache]\nttl_s = 0\n", "cache.ttl_s"),
+            ("[cache]\nmax_doubt = 0.6\n", "cache.max_doubt"),
+            ("[cache]\ncheck_share = 1.5\n", "cache.check_share"),
+            ("[cache]\nmax_templates = 0\n", "cache.max_templates"),
+            ("[templates]\nmax_templates = 0\n", "templates.max_templates"),
+            ("[templates]\nmax_bytes = 5\n", "templates.max_bytes"),
+            ("[templates]\nsnapshot_interval_s = 0\n", "templates.snapshot_interval_s"),
             ("[devices]\nrun_timeout_ms = 0\n", "devices.run_timeout_ms"),
             ("[devices]\nready_timeout_ms = 86400001\n", "devices.ready_timeout_ms"),
             ("[devices]\nmax_rebuild_backoff_ms = 1\n", "devices.max_rebuild_backoff_ms"),
@@ -181,6 +202,10 @@ mod tests {
             ("[server]\nprivate_listen = \"nowhere\"\n", "server.private_listen"),
             ("[server]\ntls_key_file = \"key.pem\"\n", "server.tls_certificate_file"),
             ("[server]\nkey_max_in_flight = 3\n", "server.key_max_in_flight"),
+            ("[telemetry]\nsample_ratio = 1.5\n", "telemetry.sample_ratio"),
+            ("[telemetry]\nmax_queued_spans = 0\n", "telemetry.max_queued_spans"),
+            ("[telemetry]\nexport_interval_ms = 0\n", "telemetry.export_interval_ms"),
+            ("[telemetry]\nservice_name = \" \"\n", "telemetry.service_name"),
         ] {
             let error = load(text).unwrap_err().to_string();
             assert!(error.contains(key), "{error}");

@@ -10,6 +10,8 @@ use crate::{
     config::{Log, Server},
     engine::Handle,
     error::StartError,
+    novelty::Novelty,
+    telemetry::Traces,
     verdicts::Verdicts,
 };
 
@@ -19,6 +21,8 @@ pub struct App {
     pub(super) handle: Handle,
     /// The way to it past what is remembered: logs go here.
     pub(super) verdicts: Verdicts,
+    /// What is learned of the kinds of messages; `None` if nothing is.
+    pub(super) novelty: Option<Arc<Novelty>>,
     /// Limits.
     pub(super) config: Server,
     /// The served model, as the operator named it.
@@ -35,6 +39,8 @@ pub struct App {
     pub(super) ids: RequestIds,
     /// What oddlog's own log may say.
     pub(super) log: Log,
+    /// Where traces of requests begin, if they do.
+    pub(super) traces: Option<Arc<Traces>>,
     /// Room for streams.
     pub(super) streams: Arc<Semaphore>,
     /// Cancelled when the end begins.
@@ -60,12 +66,14 @@ impl App {
         Ok(Self {
             handle: verdicts.handle().clone(),
             verdicts,
+            novelty: None,
             keys: Keys::read(&config)?,
             tls: Tls::read(&config)?,
             cors: Cors::new(&config.cors_allow_origins)?,
             bodies: body::room(&config),
             ids: RequestIds::new(),
             log: Log::default(),
+            traces: None,
             streams: Arc::new(Semaphore::new(config.max_streams)),
             draining: CancellationToken::new(),
             config,
@@ -77,6 +85,18 @@ impl App {
     #[must_use]
     pub fn with_log(self, log: Log) -> Self {
         Self { log, ..self }
+    }
+
+    /// With traces of analysis requests.
+    #[must_use]
+    pub fn with_traces(self, traces: Option<Arc<Traces>>) -> Self {
+        Self { traces, ..self }
+    }
+
+    /// Learning what kinds of messages come.
+    #[must_use]
+    pub fn with_novelty(self, novelty: Option<Arc<Novelty>>) -> Self {
+        Self { novelty, ..self }
     }
 
     /// Reads the files of keys and certificate again. What cannot be used stays as it was, and the log says why.

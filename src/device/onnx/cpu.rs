@@ -3,7 +3,7 @@
 use std::{
     path::Path,
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -13,7 +13,7 @@ use ort::session::{
     builder::{AutoDevicePolicy, GraphOptimizationLevel, SessionBuilder},
 };
 
-use super::{super::custom_op, Runtime};
+use super::{super::custom_op, Runtime, shared::SharedWeights};
 use crate::{error::StartError, model::files::PREPARED_GRAPH};
 
 const PREPARED_DATA: &str = "model.prepared.onnx.data";
@@ -34,11 +34,41 @@ impl Runtime {
     /// What ONNX Runtime says.
     pub fn open(self, path: &Path, options: CpuOptions) -> ort::Result<Session> {
         // A graph that `prepare` made is loaded as it is.
-        let prepared = path.file_name().is_some_and(|name| name == PREPARED_GRAPH);
-        let level = if prepared { GraphOptimizationLevel::Disable } else { GraphOptimizationLevel::All };
+        let level = if is_prepared(path) { GraphOptimizationLevel::Disable } else { GraphOptimizationLevel::All };
         let mut builder = cpu_builder(self, options, level)?;
         one_at_first(|| builder.commit_from_file(path))
     }
+
+    /// As [`open`](Self::open), with weights that all sessions of a prepared graph share.
+    pub(super) fn open_sharing(self, path: &Path, options: CpuOptions) -> ort::Result<SharingSession> {
+        let weights = is_prepared(path).then(|| SharedWeights::of(path, &path.with_file_name(PREPARED_DATA))).flatten();
+        let Some(weights) = weights else { return Ok(SharingSession { session: self.open(path, options)?, weights }) };
+        let mut builder = cpu_builder(self, options, GraphOptimizationLevel::Disable)?;
+        #[allow(unsafe_code)]
+        // SAFETY: the session is dropped before the weights, and given out together with them alone.
+        unsafe { weights.give(&mut builder) }?;
+        let session = one_at_first(|| builder.commit_from_file(path))?;
+        Ok(SharingSession { session, weights: Some(weights) })
+    }
+}
+
+/// A session and what it points into. Fields are dropped in this order.
+pub(super) struct SharingSession {
+    pub session: Session,
+    #[expect(dead_code, reason = "kept for the session")]
+    weights: Option<Arc<SharedWeights>>,
+}
+
+impl SharingSession {
+    /// A session that points into nothing of ours.
+    pub fn alone(session: Session) -> Self {
+        Self { session, weights: None }
+    }
+}
+
+/// Whether [`prepare`] made the graph.
+fn is_prepared(graph: &Path) -> bool {
+    graph.file_name().is_some_and(|name| name == PREPARED_GRAPH)
 }
 
 /// Optimises the graph in the directory `from` for this ONNX Runtime and this processor, into `to`: the weights are

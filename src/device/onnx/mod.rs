@@ -7,10 +7,12 @@
 mod cpu;
 mod cuda;
 mod fault;
+mod initializers;
 mod libraries;
 mod runs;
 mod runtime;
 mod session;
+mod shared;
 
 pub use cpu::{CpuOptions, prepare};
 pub use cuda::{CudaOptions, Survey};

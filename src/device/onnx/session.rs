@@ -10,6 +10,7 @@ use ort::{
 use super::{
     super::{Device, DeviceError, DeviceMaker, Terminate},
     CpuOptions, CudaError, CudaOptions, Runtime,
+    cpu::SharingSession,
     runs::{RunKinds, failed},
 };
 use crate::{
@@ -25,7 +26,7 @@ const KEEP_ARENA_UP_TO: usize = 64;
 /// One session on one execution provider.
 pub struct OnnxDevice {
     name: String,
-    session: Session,
+    session: SharingSession,
     classes: usize,
     wants_types: bool,
     max_run_tokens: usize,
@@ -43,7 +44,7 @@ impl OnnxDevice {
     /// [`StartError::Model`] if the graph does not load or is no cross-encoder: it must take `input_ids` and
     /// `attention_mask` (and at most `token_type_ids` besides) and give `logits`.
     pub fn cpu(runtime: Runtime, name: String, model: &Model, options: CpuOptions) -> Result<Self, StartError> {
-        let session = runtime.open(&model.files.onnx, options).map_err(unusable(model))?;
+        let session = runtime.open_sharing(&model.files.onnx, options).map_err(unusable(model))?;
         Self::with(session, name, model, options.max_run_tokens, ("cpu:0", KEEP_ARENA_UP_TO))
     }
 
@@ -65,6 +66,7 @@ impl OnnxDevice {
             })?;
         // The GPU's arena has a limit of its own, and giving memory back stops the GPU; so it keeps what it has.
         let arenas = format!("gpu:{}", options.gpu);
+        let session = SharingSession::alone(session);
         Self::with(session, name, model, options.max_run_tokens, (&arenas, usize::MAX))
     }
 
@@ -75,14 +77,14 @@ impl OnnxDevice {
     }
 
     fn with(
-        session: Session,
+        session: SharingSession,
         name: String,
         model: &Model,
         max_run_tokens: usize,
         (arenas, keeps_up_to): (&str, usize),
     ) -> Result<Self, StartError> {
         let fail = |reason: String| StartError::Model { path: model.files.onnx.clone(), reason };
-        let wants_types = check_signature(&session).map_err(fail)?;
+        let wants_types = check_signature(&session.session).map_err(fail)?;
         let runs = Arc::new(RunKinds::new(arenas).map_err(|e| fail(e.to_string()))?);
         let classes = model.spec.classes;
         Ok(Self { name, session, classes, wants_types, max_run_tokens, keeps_up_to, is_short: false, runs })
@@ -106,7 +108,7 @@ impl OnnxDevice {
         }
         let large = rows * inputs.len * inputs.len > self.max_run_tokens.saturating_mul(self.keeps_up_to);
         let options = if large || self.is_short { &self.runs.shrinking } else { &self.runs.plain };
-        let outputs = self.session.run_with_options(named, options).map_err(failed)?;
+        let outputs = self.session.session.run_with_options(named, options).map_err(failed)?;
         let (shape, values) = outputs["logits"].try_extract_tensor::<f32>().map_err(failed)?;
         if shape[..] != [rows as i64, self.classes as i64] {
             let text = format!("logits have the shape {shape:?}, not [{rows}, {}]", self.classes);

@@ -29,12 +29,17 @@ use super::{
     app::App,
     body,
     coding::{Coding, Encoder},
+    detail::Learner,
+    exchange::trace_of,
     openapi::Refusals,
     problem::{Rule, Step},
+    query::problem,
 };
-use crate::{classify::Task, config::Server, error::RequestError, metrics::Metrics, verdicts::Verdicts};
+use crate::{
+    classify::Task, config::Server, error::RequestError, metrics::Metrics, telemetry::Trace, verdicts::Verdicts,
+};
 use entry::Format;
-use output::{ClientGone, Output, Sent};
+use output::{Asked, ClientGone, Output, Sent};
 pub use output::{StreamEntry, Summary};
 use pump::{End, Ended, Input, Pump};
 pub use query::{Query, Respond};
@@ -91,6 +96,7 @@ struct Ready {
     plain: bool,
     coding: Coding,
     task: Arc<Task>,
+    learner: Learner,
     place: OwnedSemaphorePermit,
 }
 
@@ -103,19 +109,23 @@ fn prepare(app: &App, request: &Request<Incoming>) -> Result<Ready, Response<Bod
         .handle
         .task(query.labels.take(), query.anomaly_label.take(), query.hypothesis_template.take(), query.multi_label)
         .map_err(|error| in_query(&error))?;
+    let learner =
+        Learner::new(app, &task, query.detail).map_err(|rule| unprocessable(&[problem("detail", "template", rule)]))?;
     if app.is_draining() || !app.handle.is_open() {
+        app.handle.metrics().refused("draining");
         return Err(refused(&RequestError::Draining));
     }
     let place = app.streams.clone().try_acquire_owned().map_err(|_| {
         app.handle.metrics().refused("too_many_streams");
         refused(&RequestError::Overloaded { retry_after: Duration::from_secs(RETRY) })
     })?;
-    Ok(Ready { query, plain, coding, task, place })
+    Ok(Ready { query, plain, coding, task, learner, place })
 }
 
 impl Ready {
     async fn start(self, app: &App, request: Request<Incoming>) -> Response<Body> {
-        let Self { mut query, plain, coding, task, place } = self;
+        let Self { mut query, plain, coding, task, learner, place } = self;
+        let trace = trace_of(&request);
         let answer_coding = Coding::of_answer(request.headers());
         let mut body = body::reader(request.into_body());
         // To be asked for the body, hyper sends a client that waits for leave "100 Continue", but not after an answer.
@@ -125,17 +135,20 @@ impl Ready {
         }
         tokio::task::yield_now().await;
 
+        let threshold = query.threshold.unwrap_or_else(|| app.handle.scoring().threshold_of(query.source.as_deref()));
         let job = Job {
             coding,
-            threshold: query.threshold.unwrap_or_else(|| app.handle.scoring().threshold_of(query.source.as_deref())),
+            threshold,
             respond: query.respond,
             format: query.format(plain),
             task,
-            verdicts: app.verdicts.clone(),
+            learner,
+            verdicts: app.verdicts.at(threshold),
             draining: app.draining.clone(),
             config: app.config.clone(),
             open: Open::new(app.handle.metrics().clone()),
             place,
+            trace,
         };
         if job.respond == Respond::Summary {
             return summary(job.run(body, None).await);
@@ -159,19 +172,36 @@ struct Job {
     respond: Respond,
     format: Format,
     task: Arc<Task>,
+    learner: Learner,
     verdicts: Verdicts,
     draining: CancellationToken,
     config: Server,
     open: Open,
     place: OwnedSemaphorePermit,
+    trace: Option<Trace>,
 }
 
 impl Job {
     async fn run(self, mut body: impl AsyncBufRead + Send + Unpin, sent: Option<Sent>) -> Ended {
-        let Self { coding, threshold, respond, format, task, verdicts, draining, config, open, place } = self;
-        let output = Output::new(verdicts.handle().clone(), task.clone(), threshold, respond, sent);
-        let input = Input { body: coding.decoder(&mut body), format, coding: coding.name(), draining };
+        let Self {
+            coding,
+            threshold,
+            respond,
+            format,
+            task,
+            learner,
+            verdicts,
+            draining,
+            config,
+            mut open,
+            place,
+            trace,
+        } = self;
+        let asked = Asked { task: task.clone(), threshold, respond, learner };
+        let output = Output::new(verdicts.handle().clone(), asked, sent);
+        let input = Input { body: coding.decoder(&mut body), format, coding: coding.name(), draining, trace };
         let ended = Pump::new(input, output, verdicts, task, &config).run().await;
+        open.reason = ended.as_ref().map_or("client_gone", |(end, _)| end.name());
         drop((open, place));
         if !matches!(ended, Ok((End::Whole, _)) | Err(ClientGone)) {
             // The client may not read before it has written: with bytes left unread the connection would break.
@@ -242,18 +272,22 @@ fn in_query(error: &RequestError) -> Response<Body> {
     unprocessable(&[problem])
 }
 
-/// Counts an open stream until it is dropped.
-struct Open(Arc<Metrics>);
+/// Counts an open stream until it is dropped, and then its end.
+struct Open {
+    metrics: Arc<Metrics>,
+    reason: &'static str,
+}
 
 impl Open {
     fn new(metrics: Arc<Metrics>) -> Self {
         metrics.streams_open().increment(1.0);
-        Self(metrics)
+        Self { metrics, reason: "cut_off" }
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.streams_open().decrement(1.0);
+        self.metrics.streams_open().decrement(1.0);
+        self.metrics.stream_ended(self.reason);
     }
 }
