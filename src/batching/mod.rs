@@ -21,7 +21,7 @@ pub use batch::{Aim, Batch, Class, CloseReason, Entry, Limits};
 pub use batcher::{Batcher, Inbox, NotTaken, still_wanted};
 pub use cost::{Cost, Costs};
 pub use desk::{Choice, Desk};
-pub use job::{Job, JobError, JobOutput, JobResult, JobTimes, Reply};
+pub use job::{Job, JobError, JobOutput, JobResult, JobRun, JobTimes, Reply};
 pub use pace::{Pace, Rate};
 pub use queue::Queue;
 pub use roster::Asker;

@@ -69,7 +69,7 @@ pub fn build(
     };
     let made = compile(precision)?;
     let agreement = match wanted.gate {
-        Some(gate) if precision != Precision::Fp32 => {
+        Some(gate) if matches!(precision, Precision::Int8 | Precision::Int8Portable) => {
             let fp32 = compile(Precision::Fp32)?;
             let told = &mut |done, total| report(Step::Comparing(done, total));
             let agreement = gate::compare_with_fp32(runtime()?, &fp32, &made, gate, told)?;

@@ -13,7 +13,7 @@ use crossbeam_channel::RecvTimeoutError;
 
 use super::{backoff::Backoff, budget::Budget, crew::Crew, pace::Pace, slot::Slot};
 use crate::{
-    batching::{Aim, Asker, Costs, Entry, Job, JobError, JobOutput, JobTimes, still_wanted},
+    batching::{Aim, Asker, CloseReason, Costs, Entry, Job, JobError, JobOutput, JobRun, JobTimes, still_wanted},
     device::{Device, DeviceError},
     model::InputTensors,
 };
@@ -24,6 +24,8 @@ const PROBE_AFTER: Duration = Duration::from_secs(5);
 pub(super) struct Worker {
     crew: Arc<Crew>,
     slot: Arc<Slot>,
+    /// The slot's, for what is told of runs.
+    name: Arc<str>,
     number: u64,
     /// The device to start with; without one, one is made.
     device: Option<Box<dyn Device>>,
@@ -36,6 +38,8 @@ pub(super) struct Worker {
     logits: Vec<f32>,
     /// Whether parts of a failed batch may wait in the slot.
     has_rest: bool,
+    /// Why the batch at hand did not grow further; `None` for such a part.
+    closed_by: Option<CloseReason>,
 }
 
 /// A run that came back.
@@ -68,6 +72,7 @@ impl Worker {
         slot.metrics.token_budget.set(budget.tokens() as f64);
         let mut worker = Self {
             pace: slot.first_pace,
+            name: slot.name.as_str().into(),
             asker: Asker { seat: slot.seat, limits: crew.limits, cost: None, probe_after: None },
             crew,
             slot,
@@ -78,6 +83,7 @@ impl Worker {
             inputs: InputTensors::default(),
             logits: Vec::new(),
             has_rest: false,
+            closed_by: None,
         };
         // After a hang: the thread before has learned already.
         worker.learn(|_| true);
@@ -128,12 +134,15 @@ impl Worker {
                 while entries.len() > 1 && cells(&entries) > self.budget.tokens() {
                     self.slot.push_rest(entries.split_off(entries.len() / 2));
                 }
+                self.closed_by = None;
                 return Some(entries);
             }
             self.has_rest = false;
         }
         let left = || self.slot.metrics.left.increment(1);
-        self.crew.batcher.next_batch(&self.asker, left).map(|batch| batch.entries)
+        let batch = self.crew.batcher.next_batch(&self.asker, left)?;
+        self.closed_by = Some(batch.closed_by);
+        Some(batch.entries)
     }
 
     fn run_entries(&mut self, device: &mut dyn Device, entries: Vec<Entry<Job>>) -> Result<(), End> {
@@ -276,7 +285,17 @@ impl Worker {
     }
 
     fn answer(&self, entries: Vec<Entry<Job>>, started: Instant) {
-        let inference = started.elapsed();
+        let ended = Instant::now();
+        let inference = ended - started;
+        let run = JobRun {
+            device: self.name.clone(),
+            jobs: entries.len(),
+            rows: self.inputs.rows,
+            tokens: tokens(&self.inputs),
+            closed_by: self.closed_by,
+            began: started,
+            ended,
+        };
         let mut at = 0;
         for entry in entries {
             let values = entry.rows * self.crew.classes;
@@ -288,7 +307,7 @@ impl Worker {
                 continue;
             }
             let times = JobTimes { queue: started - entry.enqueued_at, inference };
-            self.crew.send(entry, Ok(JobOutput { logits, times }));
+            self.crew.send(entry, Ok(JobOutput { logits, times, run: run.clone() }));
         }
     }
 
