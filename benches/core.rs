@@ -4,14 +4,14 @@
 
 use std::{
     path::PathBuf,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use divan::{Bencher, black_box, counter::ItemsCount};
 use futures_util::{StreamExt, stream};
 use oddlog::{
     batching::{Class, Entry, Limits, Queue},
-    config::{Batching, Cache, Devices, Scoring},
+    config::{Batching, Cache, Devices, Scoring, Templates},
     device::{
         Device, FakeDevice,
         onnx::{CpuOptions, OnnxDevice, Runtime},
@@ -19,6 +19,8 @@ use oddlog::{
     engine::{Engine, Fleet},
     metrics::Metrics,
     model::{InputTensors, Model},
+    novelty::Novelty,
+    templates::{Book, Listing, Settings},
     verdicts::Verdicts,
 };
 
@@ -130,6 +132,52 @@ fn remembered_log(bencher: Bencher) {
     lines.iter().for_each(|line| drop(ask(line)));
     let mut next = lines.iter().cycle();
     bencher.counter(ItemsCount::new(1usize)).bench_local(|| next.next().map(&ask));
+}
+
+/// What `templates.enabled` costs a log.
+#[divan::bench]
+fn observe_a_log(bencher: Bencher) {
+    let (lines, now) = (lines(), SystemTime::now());
+    let metrics = Metrics::new().expect("fixed buckets").templates();
+    let novelty = Novelty::open(&Templates::default(), metrics, now).expect("it keeps nothing");
+    lines.iter().for_each(|line| drop(novelty.observe(line, now)));
+    let mut next = lines.iter().cycle();
+    bencher.counter(ItemsCount::new(1usize)).bench_local(|| next.next().map(|line| novelty.observe(line, now)));
+}
+
+/// The n-th of many words that masks leave alone.
+fn word(n: usize) -> String {
+    (0..6).map(|place| char::from(b'a' + (n / 16usize.pow(place) % 16) as u8)).collect()
+}
+
+fn full_book(templates: usize) -> Book {
+    let mut book = Book::new(Settings { max_templates: templates, ..Settings::default() }, 0);
+    (0..templates).for_each(|n| drop(book.observe(&format!("{} of some service failed with <num>", word(n)), 0)));
+    book
+}
+
+/// A log of a new template for which another one is forgotten.
+#[divan::bench(args = [200, 2_000, 20_000])]
+fn observe_a_new_template(bencher: Bencher, templates: usize) {
+    let (mut book, mut n) = (full_book(templates), templates);
+    bencher.counter(ItemsCount::new(1usize)).bench_local(|| {
+        n += 1;
+        book.observe(&format!("{} of some service failed with <num>", word(n)), 0)
+    });
+}
+
+/// For how long a snapshot holds the lock.
+#[divan::bench(args = [2_000, 20_000], sample_count = 20, sample_size = 1)]
+fn copy_a_book(bencher: Bencher, templates: usize) {
+    let book = full_book(templates);
+    bencher.bench_local(|| book.snapshot());
+}
+
+/// For how long a page of the listing holds it.
+#[divan::bench(args = [2_000, 20_000], sample_count = 20, sample_size = 1)]
+fn page_of_a_book(bencher: Bencher, templates: usize) {
+    let book = full_book(templates);
+    bencher.bench_local(|| book.page(Listing { limit: 100, ..Listing::default() }, 0));
 }
 
 /// The model alone: `logs` logs of `tokens` tokens, 2 rows each, one thread.

@@ -2,11 +2,12 @@
 """What the cache is worth and what it costs.
 
 Usage: cache.py stream --lines FILE [--rounds 3]       FILE as one stream through the batch route, with and without the cache
+       cache.py template --lines FILE [--passes 10]     FILE as one NDJSON stream without, with exact and with template memory
        cache.py hit [--requests 20000]                 one request at a time that is remembered
        cache.py memory [--count 5000000] [--max-mb 64] distinct lines at the device that answers at once; resident memory
 
-Each writes FOLDER/<name>.json (--out FOLDER). Needs `make build`. `stream` wants an otherwise idle machine; messages.py makes
-a stream of LogHub's samples.
+Each writes FOLDER/<name>.json (--out FOLDER). Needs `make build`. `stream` and `template` want an otherwise idle machine;
+messages.py makes a stream of LogHub's samples. `template --scored FILE` also writes what benches/template_memory.rs reads.
 """
 import argparse
 import http.client
@@ -100,6 +101,94 @@ def stream(args):
         },
         "rounds": rounds,
     }
+
+
+def ndjson(server, body):
+    """The whole body over one connection, read while it is written; the entries, and the seconds it took."""
+    host, port = server.url.removeprefix("http://").split(":")
+    head = (
+        "POST /api/v1/analyze/stream HTTP/1.1\r\nhost: oddlog\r\ncontent-type: application/x-ndjson\r\n"
+        f"content-length: {len(body)}\r\n\r\n"
+    )
+    with socket.create_connection((host, int(port))) as peer:
+        started = time.perf_counter()
+        writer = threading.Thread(target=peer.sendall, args=(head.encode() + body,))
+        writer.start()
+        answer = http.client.HTTPResponse(peer)
+        answer.begin()
+        parts = []
+        while part := answer.read1(1 << 16):
+            parts.append(part)
+        seconds = time.perf_counter() - started
+        writer.join()
+    entries = [json.loads(line) for line in b"".join(parts).splitlines()]
+    return [entry for entry in entries if "label" in entry], seconds
+
+
+def differing(truth, entries):
+    """How many entries have another verdict than the lines have that they repeat."""
+    assert len(entries) % len(truth) == 0, (len(truth), len(entries))
+    return sum(truth[i % len(truth)]["is_anomaly"] != entry["is_anomaly"] for i, entry in enumerate(entries))
+
+
+def by_mode(args, mode, body, lines, truth):
+    """One stream at a fresh server, what it counted, and its entries."""
+    with Server(args.model, cache=mode) as server:
+        entries, seconds = ndjson(server, body)
+        found = {"lines_per_second": lines / seconds}
+        if mode != "off":
+            outcomes = ("hit", "joined", "miss") + (("template",) if mode == "template" else ())
+            found["outcomes"] = {name: metric(server, "oddlog_cache_logs_total", name) for name in outcomes}
+        if mode == "template":
+            time.sleep(1)  # the last checks
+            checks = {name: metric(server, "oddlog_template_checks_total", name) for name in ("agreed", "disagreed", "dropped", "failed")}
+            found["checks"] = checks
+            found["trust"] = {name: metric(server, "oddlog_template_trust", name) for name in ("learning", "trusted", "volatile")}
+            found["disagreement_estimated"] = metric(server, "oddlog_template_disagreement_ratio")
+        found["runs"] = metric(server, "oddlog_batch_rows_sum") / 2
+        found["padded_tokens"] = metric(server, "oddlog_batch_tokens_sum")
+    assert len(entries) == lines, (len(entries), lines)
+    found["different_verdicts"] = differing(truth or entries, entries)
+    found["equal_verdicts"] = 1 - found["different_verdicts"] / lines
+    if mode == "template":
+        found["disagreement"] = found["different_verdicts"] / max(1, found["outcomes"]["template"])
+    return found, entries
+
+
+def template(args):
+    with open(args.lines, errors="replace") as file:
+        lines = [line.rstrip("\n") for line in file if line.strip()]
+    body = "".join(json.dumps({"log_message": line}) + "\n" for line in lines).encode()
+    # Without a memory a part is enough for the rate; what is exact has the same results (`stream`).
+    few = min(args.off_lines or len(lines), len(lines))
+    start = b"".join(body.splitlines(keepends=True)[:few])
+    rounds, truth = [], None
+    for number in range(args.rounds):
+        entry = {"load_average_before": os.getloadavg()[0]}
+        modes = ("exact", "off", "template")
+        for mode in modes if number % 2 == 0 else modes[::-1]:
+            part = (start, few, truth and truth[:few]) if mode == "off" else (body, len(lines), truth)
+            entry[mode], entries = by_mode(args, mode, *part)
+            truth = truth or entries
+            print(f"round {number + 1}, {mode}: {json.dumps(entry[mode])}", file=sys.stderr)
+        entry["exact_over_off"] = entry["exact"]["lines_per_second"] / entry["off"]["lines_per_second"]
+        entry["template_over_off"] = entry["template"]["lines_per_second"] / entry["off"]["lines_per_second"]
+        entry["template_tokens_over_exact"] = entry["template"]["padded_tokens"] / entry["exact"]["padded_tokens"]
+        rounds.append(entry)
+    if args.scored:
+        with open(args.scored, "w") as file:
+            file.writelines(f"{entry['scores']['anomaly']!r}\t{line}\n" for entry, line in zip(truth, lines, strict=True))
+    longer, _ = by_mode(args, "template", body * args.passes, len(lines) * args.passes, truth)
+    print(f"{args.passes} passes: {json.dumps(longer)}", file=sys.stderr)
+    medians = {
+        name: statistics.median(e[name] for e in rounds) for name in ("exact_over_off", "template_over_off", "template_tokens_over_exact")
+    }
+    for mode in ("off", "exact", "template"):
+        medians[f"{mode}_lines_per_second"] = statistics.median(e[mode]["lines_per_second"] for e in rounds)
+    medians["template_equal_verdicts"] = statistics.median(e["template"]["equal_verdicts"] for e in rounds)
+    medians["longer_disagreement"] = longer["disagreement"]
+    medians["longer_disagreement_estimated"] = longer["disagreement_estimated"]
+    return {"lines": len(lines), "off_lines": few, "medians": medians, "rounds": rounds, "passes": args.passes, "longer": longer}
 
 
 def round_trips(server, request, count, expected):
@@ -198,7 +287,7 @@ def memory(args):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("stream", "hit", "memory"))
+    parser.add_argument("what", choices=("stream", "template", "hit", "memory"))
     parser.add_argument("--lines")
     parser.add_argument("--model", default="models/oddlog-minilm")
     parser.add_argument("--rounds", type=int, default=3)
@@ -206,16 +295,19 @@ def main():
     parser.add_argument("--clients", type=int, default=4)
     parser.add_argument("--requests", type=int, default=20_000)
     parser.add_argument("--count", type=int, default=5_000_000)
+    parser.add_argument("--passes", type=int, default=10)
+    parser.add_argument("--scored")
+    parser.add_argument("--off-lines", type=int, default=0, help="template: lines to measure the rate without a memory with; 0 = all")
     parser.add_argument("--max-mb", type=int, default=64)
     parser.add_argument("--out", default=os.path.join(ROOT, "loadtest/runs", time.strftime("%Y-%m-%d") + "-cache"))
     args = parser.parse_args()
-    if args.what == "stream" and args.lines is None:
-        parser.error("stream needs --lines")
+    if args.what in ("stream", "template") and args.lines is None:
+        parser.error(f"{args.what} needs --lines")
     os.makedirs(args.out, exist_ok=True)
     report = {"machine": machine(), "command": "python3 loadtest/cache.py " + " ".join(
         os.path.basename(part) if os.sep in part else part for part in sys.argv[1:]
     )}
-    report |= {"stream": stream, "hit": hit, "memory": memory}[args.what](args)
+    report |= {"stream": stream, "template": template, "hit": hit, "memory": memory}[args.what](args)
     with open(os.path.join(args.out, f"{args.what}.json"), "w") as file:
         json.dump(report, file, indent=1)
         file.write("\n")

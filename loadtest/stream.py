@@ -41,13 +41,13 @@ def batch(url, lines, seconds):
     return sum(done) / (time.perf_counter() - started)
 
 
-def stream(url, lines, seconds):
+def stream(url, lines, seconds, query=""):
     """Logs a second of one stream, counted from its first answers on; then it is broken off with what is on its way."""
     host, port = url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port))) as connection:
         connection.sendall(
-            b"POST /api/v1/analyze/stream HTTP/1.1\r\nhost: oddlog\r\ncontent-type: application/x-ndjson\r\n"
-            b"transfer-encoding: chunked\r\n\r\n"
+            b"POST /api/v1/analyze/stream%s HTTP/1.1\r\nhost: oddlog\r\ncontent-type: application/x-ndjson\r\n"
+            b"transfer-encoding: chunked\r\n\r\n" % query.encode()
         )
 
         def write():

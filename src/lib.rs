@@ -10,6 +10,7 @@
 //! 7  scan      log files to records with scores, in order
 //! 7  telemetry spans of requests to a collector
 //! 6  engine    the only place that starts device threads: admission, workers, shutdown
+//! 6  novelty   what is new among logs: the shared book of templates, its snapshots on disk
 //! 6  compiled  models made from a checkpoint, compared with single precision, kept in a cache
 //! 5  fidelity  whether a model keeps its word: precisions compared, known scores, same bits in any company
 //! 4  batching | device   blind to each other
@@ -41,6 +42,7 @@ pub mod kernel;
 pub mod memory;
 pub mod metrics;
 pub mod model;
+pub mod novelty;
 pub mod records;
 pub mod scan;
 pub mod telemetry;

@@ -2,11 +2,11 @@
 //!
 //! A registry of its own for each [`Metrics`], not a global one, so that two engines in one process do not mix.
 
+mod describe;
+
 use std::{sync::Arc, time::Duration};
 
-use metrics::{
-    Counter, Gauge, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
-};
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
 const SECONDS: &[f64] = &[
@@ -46,6 +46,42 @@ pub struct CacheMetrics {
     pub entries: Gauge,
     /// Bytes that they take.
     pub bytes: Gauge,
+}
+
+/// What the memory of templates counts.
+pub struct TrustMetrics {
+    /// Logs answered with the scores of their template.
+    pub answers: Counter,
+    /// Templates that are learning, trusted and volatile.
+    pub states: [Gauge; 3],
+    /// Share of the checks that were made with another verdict.
+    pub disagreement: Gauge,
+    /// Checks with the same verdict.
+    pub check_agreed: Counter,
+    /// Checks with another verdict.
+    pub check_disagreed: Counter,
+    /// Checks for which there was no room.
+    pub check_dropped: Counter,
+    /// Checks that the engine did not answer.
+    pub check_failed: Counter,
+}
+
+/// What the book of templates counts.
+pub struct TemplateMetrics {
+    /// Templates that are known.
+    pub templates: Gauge,
+    /// Bytes that they take, about.
+    pub bytes: Gauge,
+    /// Logs of a template that was not known.
+    pub first_seen: Counter,
+    /// Templates forgotten for others.
+    pub forgotten: Counter,
+    /// Snapshots that are on disk.
+    pub written: Counter,
+    /// Snapshots that could not be written.
+    pub failed: Counter,
+    /// Seconds since everything was on disk.
+    pub snapshot_age: Gauge,
 }
 
 /// All handles. Clone the `Arc`, not the handles.
@@ -133,7 +169,7 @@ impl Metrics {
             .build_recorder();
         let handle = recorder.handle();
         let metrics = metrics::with_local_recorder(&recorder, || {
-            describe();
+            describe::describe();
             let stage = |name: &'static str| histogram!("oddlog_stage_duration_seconds", "stage" => name);
             gauge!("oddlog_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
             (
@@ -249,6 +285,35 @@ impl Metrics {
         })
     }
 
+    /// What a memory of templates counts.
+    pub fn trust(&self) -> TrustMetrics {
+        let check = |result: &'static str| counter!("oddlog_template_checks_total", "result" => result);
+        let state = |state: &'static str| gauge!("oddlog_template_trust", "state" => state);
+        metrics::with_local_recorder(&self.recorder, || TrustMetrics {
+            answers: counter!("oddlog_cache_logs_total", "outcome" => "template"),
+            states: ["learning", "trusted", "volatile"].map(state),
+            disagreement: gauge!("oddlog_template_disagreement_ratio"),
+            check_agreed: check("agreed"),
+            check_disagreed: check("disagreed"),
+            check_dropped: check("dropped"),
+            check_failed: check("failed"),
+        })
+    }
+
+    /// What a book of templates counts.
+    pub fn templates(&self) -> TemplateMetrics {
+        let snapshots = |result: &'static str| counter!("oddlog_template_snapshots_total", "result" => result);
+        metrics::with_local_recorder(&self.recorder, || TemplateMetrics {
+            templates: gauge!("oddlog_templates"),
+            bytes: gauge!("oddlog_template_bytes"),
+            first_seen: counter!("oddlog_templates_first_seen_total"),
+            forgotten: counter!("oddlog_templates_forgotten_total"),
+            written: snapshots("written"),
+            failed: snapshots("failed"),
+            snapshot_age: gauge!("oddlog_template_snapshot_age_seconds"),
+        })
+    }
+
     /// Counts a connection that was accepted.
     pub fn connection_opened(&self) {
         metrics::with_local_recorder(&self.recorder, || gauge!("oddlog_connections").increment(1.0));
@@ -331,65 +396,6 @@ impl Metrics {
     pub fn upkeep(&self) {
         self.handle.run_upkeep();
     }
-}
-
-fn describe() {
-    describe_counter!("oddlog_http_requests_total", "HTTP requests answered, by route and status.");
-    describe_histogram!("oddlog_http_request_duration_seconds", "Time from a request's header to its answer.");
-    describe_gauge!("oddlog_http_requests_in_flight", "HTTP requests being answered.");
-    describe_gauge!("oddlog_connections", "Open connections.");
-    describe_counter!("oddlog_connections_closed_total", "Connections that ended, by reason.");
-    describe_counter!(
-        "oddlog_accept_errors_total",
-        "Connections that could not be accepted, most often for want of file descriptors."
-    );
-    describe_counter!(
-        "oddlog_requests_turned_away_total",
-        "Requests refused for their key, their limits or their header, by reason."
-    );
-    describe_counter!("oddlog_reloads_total", "Files read again on SIGHUP, by file and result.");
-    describe_counter!("oddlog_refused_total", "Logs refused before they entered the queue, by reason.");
-    describe_gauge!("oddlog_queue_jobs", "Logs waiting for a device.");
-    describe_gauge!("oddlog_queue_tokens", "Padded tokens waiting for a device.");
-    describe_histogram!("oddlog_stage_duration_seconds", "Time that a log spent in each stage.");
-    describe_histogram!("oddlog_batch_rows", "Rows of each batch; a log has one row for each label.");
-    describe_histogram!("oddlog_batch_tokens", "Padded tokens of each batch.");
-    describe_histogram!("oddlog_batch_padding_ratio", "Share of padding in each batch, 0 to 1.");
-    describe_counter!("oddlog_batches_total", "Batches run, by the reason why they did not grow further.");
-    describe_histogram!("oddlog_device_run_duration_seconds", "Model runs of each device.");
-    describe_gauge!("oddlog_device_up", "1 while the device can answer.");
-    describe_gauge!("oddlog_device_token_budget", "Padded tokens that the device takes at once at present.");
-    describe_counter!("oddlog_device_tokens_total", "Padded tokens that the device ran.");
-    describe_gauge!(
-        "oddlog_device_cost_seconds",
-        "Learned cost: of a run (run), a thousand tokens (kilotoken), a million tokens x length (megapair)."
-    );
-    describe_counter!("oddlog_device_left_to_faster_total", "Times that the device left what waits to a faster one.");
-    describe_counter!("oddlog_device_budget_shrinks_total", "Times that the device was out of memory.");
-    describe_counter!("oddlog_device_halved_batches_total", "Batches that failed and were halved.");
-    describe_counter!("oddlog_device_terminated_runs_total", "Model runs that took too long and were told to end.");
-    describe_counter!("oddlog_device_abandoned_threads_total", "Threads that hung in a run and were given up.");
-    describe_counter!("oddlog_device_rebuilds_total", "Devices made anew, by reason (panic, hang) and result.");
-    describe_counter!("oddlog_failed_jobs_total", "Logs that a device could not score.");
-    describe_counter!("oddlog_dropped_by_client_total", "Logs whose client was gone before the answer.");
-    describe_counter!("oddlog_expired_total", "Logs whose deadline passed before they were answered.");
-    describe_counter!("oddlog_truncated_logs_total", "Logs cut to the model's length.");
-    describe_counter!("oddlog_stream_lines_total", "Lines of streams, by outcome.");
-    describe_counter!("oddlog_stream_bytes_total", "Bytes read from streams, after decompression.");
-    describe_counter!("oddlog_streams_ended_total", "Streams that are over, by the reason of their end.");
-    describe_gauge!("oddlog_streams_open", "Streams being served.");
-    describe_counter!("oddlog_verdicts_total", "Verdicts given, by kind.");
-    describe_counter!(
-        "oddlog_cache_logs_total",
-        "Logs by outcome: hit (remembered), joined (a twin was being scored), miss."
-    );
-    describe_gauge!("oddlog_cache_entries", "Token sequences and texts whose scores are remembered.");
-    describe_gauge!("oddlog_cache_bytes", "Bytes that remembered logs and scores take.");
-    describe_counter!(
-        "oddlog_trace_spans_total",
-        "Spans by outcome: exported, failed (the collector did not take them), dropped (no room)."
-    );
-    describe_gauge!("oddlog_build_info", "1, with the version as a label.");
 }
 
 #[cfg(test)]

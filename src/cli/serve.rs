@@ -1,6 +1,11 @@
 //! `oddlog serve`: the server, from configuration to the last answer.
 
-use std::{net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    process::ExitCode,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use clap::Args;
 use serde_json::json;
@@ -15,6 +20,7 @@ use crate::{
     error::StartError,
     http::{self, App},
     metrics::Metrics,
+    novelty::Novelty,
     telemetry::Traces,
     verdicts::Verdicts,
 };
@@ -54,6 +60,8 @@ pub fn run(args: ServeArgs) -> Result<ExitCode, StartError> {
     let names: Vec<String> = devices.makers.iter().map(|maker| maker.name.clone()).collect();
     let metrics = Metrics::new().map_err(|e| StartError::Config(e.to_string()))?;
     let traces = Traces::start(&config.telemetry, metrics.clone())?.map(Arc::new);
+    let novelty = || Novelty::open(&config.templates, metrics.templates(), SystemTime::now()).map(Arc::new);
+    let novelty = config.learns_templates().then(novelty).transpose()?;
     let engine = Engine::start(&model, devices, &config.scoring, &config.batching, metrics)?;
 
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
@@ -69,8 +77,8 @@ pub fn run(args: ServeArgs) -> Result<ExitCode, StartError> {
     let answered = runtime.block_on(async {
         let address = config.server.listen;
         let verdicts = Verdicts::new(engine.handle(), &config.cache);
-        let app = App::new(verdicts, config.server.clone(), config.model.source.clone())?;
-        let app = Arc::new(app.with_log(config.log).with_traces(traces.clone()));
+        let app = App::new(verdicts, config.server.clone(), config.model.source.clone())?.with_log(config.log);
+        let app = Arc::new(app.with_traces(traces.clone()).with_novelty(novelty.clone()));
         let doors = handed.open(&config.server)?;
         let address = doors.public.local_addr().unwrap_or(address);
         let private = doors.private.as_ref().and_then(|listener| listener.local_addr().ok());
@@ -81,8 +89,18 @@ pub fn run(args: ServeArgs) -> Result<ExitCode, StartError> {
             model = config.model.source, devices = ?names, "oddlog {} serves", env!("CARGO_PKG_VERSION")
         );
         tell_ready();
-        Ok(http::serve(doors, app.clone(), signals.watch(app)).await)
+        let served = http::serve(doors, app.clone(), signals.watch(app));
+        Ok(match novelty.clone() {
+            None => served.await,
+            Some(novelty) => tokio::select! {
+                answered = served => answered,
+                () = novelty.keep() => unreachable!("snapshots are kept until this is dropped"),
+            },
+        })
     })?;
+    if let Some(novelty) = novelty {
+        novelty.save(SystemTime::now());
+    }
     let drained = engine.shutdown(bound);
     // What waits for the collector is no answer: the exit code does not depend on it.
     if let Some(traces) = traces {

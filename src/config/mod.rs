@@ -11,6 +11,7 @@ mod model;
 mod scoring;
 mod server;
 mod telemetry;
+mod templates;
 
 use std::{fmt, path::Path};
 
@@ -29,6 +30,7 @@ pub use model::{Model, ModelPrecision};
 pub use scoring::{Scoring, ThresholdRule};
 pub use server::{Secrets, Server};
 pub use telemetry::{Headers, Telemetry};
+pub use templates::Templates;
 
 use crate::error::StartError;
 
@@ -46,6 +48,8 @@ pub struct Config {
     pub batching: Batching,
     /// What is remembered of earlier logs.
     pub cache: Cache,
+    /// What is learned of the kinds of messages.
+    pub templates: Templates,
     /// What runs the model.
     pub devices: Devices,
     /// oddlog's own log.
@@ -77,6 +81,11 @@ impl Config {
         Ok(config)
     }
 
+    /// Whether templates of messages are learned.
+    pub fn learns_templates(&self) -> bool {
+        self.templates.enabled
+    }
+
     /// Whether all values can be used together.
     ///
     /// # Errors
@@ -88,6 +97,7 @@ impl Config {
         let labels = self.scoring.max_labels.max(self.scoring.labels.len());
         self.batching.check(labels * self.model.max_length.next_multiple_of(16))?;
         self.cache.check()?;
+        self.templates.check()?;
         self.devices.check()?;
         self.telemetry.check()
     }
@@ -172,6 +182,12 @@ mod tests {
             ("[devices]\ndevices = []\n", "devices.devices"),
             ("[cache]\nmax_bytes = 1000\n", "cache.max_bytes"),
             ("[cache]\nttl_s = 0\n", "cache.ttl_s"),
+            ("[cache]\nmax_doubt = 0.6\n", "cache.max_doubt"),
+            ("[cache]\ncheck_share = 1.5\n", "cache.check_share"),
+            ("[cache]\nmax_templates = 0\n", "cache.max_templates"),
+            ("[templates]\nmax_templates = 0\n", "templates.max_templates"),
+            ("[templates]\nmax_bytes = 5\n", "templates.max_bytes"),
+            ("[templates]\nsnapshot_interval_s = 0\n", "templates.snapshot_interval_s"),
             ("[devices]\nrun_timeout_ms = 0\n", "devices.run_timeout_ms"),
             ("[devices]\nready_timeout_ms = 86400001\n", "devices.ready_timeout_ms"),
             ("[devices]\nmax_rebuild_backoff_ms = 1\n", "devices.max_rebuild_backoff_ms"),

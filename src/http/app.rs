@@ -10,6 +10,7 @@ use crate::{
     config::{Log, Server},
     engine::Handle,
     error::StartError,
+    novelty::Novelty,
     telemetry::Traces,
     verdicts::Verdicts,
 };
@@ -20,6 +21,8 @@ pub struct App {
     pub(super) handle: Handle,
     /// The way to it past what is remembered: logs go here.
     pub(super) verdicts: Verdicts,
+    /// What is learned of the kinds of messages; `None` if nothing is.
+    pub(super) novelty: Option<Arc<Novelty>>,
     /// Limits.
     pub(super) config: Server,
     /// The served model, as the operator named it.
@@ -63,6 +66,7 @@ impl App {
         Ok(Self {
             handle: verdicts.handle().clone(),
             verdicts,
+            novelty: None,
             keys: Keys::read(&config)?,
             tls: Tls::read(&config)?,
             cors: Cors::new(&config.cors_allow_origins)?,
@@ -87,6 +91,12 @@ impl App {
     #[must_use]
     pub fn with_traces(self, traces: Option<Arc<Traces>>) -> Self {
         Self { traces, ..self }
+    }
+
+    /// Learning what kinds of messages come.
+    #[must_use]
+    pub fn with_novelty(self, novelty: Option<Arc<Novelty>>) -> Self {
+        Self { novelty, ..self }
     }
 
     /// Reads the files of keys and certificate again. What cannot be used stays as it was, and the log says why.

@@ -12,11 +12,13 @@ use super::{
     answer::{Body, json_answer, refused, unprocessable},
     app::App,
     body,
+    detail::{DetailQuery, Learner, TemplateDetail},
     exchange::trace_of,
     fields::{self, Fields},
     openapi::Refusals,
     patience,
     problem::{Problem, Rule},
+    query,
     v1::OUTCOME,
 };
 use crate::{
@@ -24,6 +26,7 @@ use crate::{
     config::Server,
     engine::{Class, Classified, Handle},
     error::RequestError,
+    templates::Sighting,
     verdicts::{Answer, Outcome, Verdicts},
 };
 
@@ -101,9 +104,26 @@ impl<'a> BatchRequest<'a> {
 }))]
 pub struct BatchResponse<'a> {
     /// One entry a log, in the order of the logs.
-    results: Vec<BatchResult<'a>>,
+    results: Vec<BatchEntry<'a>>,
     /// The threshold that was used.
     threshold: f32,
+}
+
+/// What became of one log, and what its template is, if that was asked for.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct BatchEntry<'a> {
+    #[serde(flatten)]
+    result: BatchResult<'a>,
+    #[serde(flatten)]
+    #[schema(value_type = TemplateDetail)]
+    template: Option<TemplateDetail<'a>>,
+}
+
+impl<'a> BatchEntry<'a> {
+    /// With the detail that was asked for.
+    pub fn new(result: BatchResult<'a>, template: Option<TemplateDetail<'a>>) -> Self {
+        Self { result, template }
+    }
 }
 
 /// What became of one log.
@@ -192,7 +212,7 @@ impl Serialize for Scores<'_> {
 #[utoipa::path(
     post, path = "/api/v1/analyze/batch", tag = "analysis", operation_id = "analyze_batch",
     request_body = BatchRequest, security((), ("bearer" = [])),
-    params(("x-request-timeout-ms" = Option<u64>, Header, minimum = 1,
+    params(DetailQuery, ("x-request-timeout-ms" = Option<u64>, Header, minimum = 1,
         description = "How long the client waits for the whole call, in ms; by default each log has \
             `batching.request_timeout_ms` from its turn on")),
     responses(
@@ -205,6 +225,7 @@ impl Serialize for Scores<'_> {
 pub async fn analyze_batch(app: &App, request: Request<Incoming>) -> Response<Body> {
     let trace = trace_of(&request);
     let media_type = body::media_type(request.headers());
+    let detail = DetailQuery::read(request.uri().query().unwrap_or_default());
     let (timeouts, now) = (app.handle.timeouts(), Instant::now());
     let deadline = match patience::deadline(request.headers(), timeouts.max, now) {
         Ok(deadline) => deadline,
@@ -221,6 +242,10 @@ pub async fn analyze_batch(app: &App, request: Request<Incoming>) -> Response<Bo
         Ok(text) => text,
         Err(answer) => return answer,
     };
+    let detail = match detail {
+        Ok(query) => query.detail,
+        Err(problems) => return unprocessable(&problems),
+    };
     let mut spare = None;
     let request = match BatchRequest::read(text, plain, &app.config, &mut spare) {
         Ok(request) => request,
@@ -231,23 +256,30 @@ pub async fn analyze_batch(app: &App, request: Request<Incoming>) -> Response<Bo
         Ok(task) => task,
         Err(error) => return refused(&error),
     };
+    let learner = match Learner::new(app, &task, detail) {
+        Ok(learner) => learner,
+        Err(rule) => return unprocessable(&[query::problem("detail", "template", rule)]),
+    };
     if !app.handle.is_open() {
         app.handle.metrics().refused("draining");
         return refused(&RequestError::Draining);
     }
-    let outcomes = score(&app.verdicts, &task, &logs, deadline).await;
+    let threshold = threshold.unwrap_or_else(|| app.handle.scoring().threshold_of(source.as_deref()));
+    let (outcomes, sightings) = score(&app.verdicts.at(threshold), &task, &logs, deadline, &learner).await;
     if let Some(trace) = &trace {
         outcomes.iter().flatten().for_each(|answer| trace.one_of_many(&answer.classified.times));
     }
-    let scoring = app.handle.scoring();
-    let threshold = threshold.unwrap_or_else(|| scoring.threshold_of(source.as_deref()));
-    let results = outcomes.iter().zip(&logs).map(|(outcome, log)| match outcome {
-        Err(error) => BatchResult::Refusal(BatchRefusal { error: error.clone() }),
-        Ok(Answer { classified, .. }) => {
-            let verdict = BatchVerdict::new(&app.handle, &task, threshold, classified);
-            app.note_verdict(log.get(), verdict.label, verdict.confidence);
-            BatchResult::Verdict(verdict)
-        }
+    let results = outcomes.iter().zip(&logs).zip(&sightings).map(|((outcome, log), sighting)| {
+        let result = match outcome {
+            Err(error) => BatchResult::Refusal(BatchRefusal { error: error.clone() }),
+            Ok(Answer { classified, .. }) => {
+                let verdict = BatchVerdict::new(&app.handle, &task, threshold, classified);
+                app.note_verdict(log.get(), verdict.label, verdict.confidence);
+                learner.note_verdict(sighting.as_ref(), verdict.is_anomaly, classified.scores[task.anomaly]);
+                BatchResult::Verdict(verdict)
+            }
+        };
+        BatchEntry::new(result, learner.tell(sighting.as_ref()))
     });
     let mut answer = json_answer(StatusCode::OK, &BatchResponse { results: results.collect(), threshold });
     if let Some(counts) = counts(&outcomes) {
@@ -263,11 +295,14 @@ fn counts(outcomes: &[Result<Answer, ItemError>]) -> Option<HeaderValue> {
         let logs = outcomes.iter().filter(|outcome| **outcome == which).count();
         format!("{}={logs}", which.name())
     };
-    let text = [Outcome::Hit, Outcome::Joined, Outcome::Miss].map(count).join(", ");
+    let mut text = [Outcome::Hit, Outcome::Joined, Outcome::Miss].map(count).join(", ");
+    if outcomes.contains(&Outcome::Template) {
+        text = format!("{text}, {}", count(Outcome::Template));
+    }
     (!outcomes.is_empty()).then(|| HeaderValue::try_from(text).expect("names and digits are a valid header value"))
 }
 
-/// Scores every log by `deadline`, or each within the configured time, at most [`IN_FLIGHT`] at once, on all HTTP
+/// Learns from every log, in order, and scores it by `deadline`, or each within the configured time, at most [`IN_FLIGHT`] at once, on all HTTP
 /// threads: tokenising a long call on one of them would hold up other connections. Dropping the future takes back what is
 /// still waiting.
 async fn score(
@@ -275,9 +310,11 @@ async fn score(
     task: &Arc<Task>,
     logs: &[&RawValue],
     deadline: Option<Instant>,
-) -> Vec<Result<Answer, ItemError>> {
+    learner: &Learner,
+) -> (Vec<Result<Answer, ItemError>>, Vec<Option<Sighting>>) {
     let lost = || Err(ItemError::from(&RequestError::Inference));
     let mut outcomes: Vec<_> = logs.iter().map(|_| lost()).collect();
+    let mut sightings = vec![None; logs.len()];
     let mut running = JoinSet::new();
     for (index, raw) in logs.iter().enumerate() {
         let log = match fields::text(raw) {
@@ -287,6 +324,7 @@ async fn score(
                 continue;
             }
         };
+        sightings[index] = learner.observe(&log);
         if running.len() >= IN_FLIGHT {
             settle(&mut outcomes, running.join_next().await);
         }
@@ -299,7 +337,7 @@ async fn score(
     while let Some(joined) = running.join_next().await {
         settle(&mut outcomes, Some(joined));
     }
-    outcomes
+    (outcomes, sightings)
 }
 
 type Joined = Result<(usize, Result<Answer, RequestError>), tokio::task::JoinError>;

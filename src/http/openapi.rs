@@ -12,7 +12,7 @@ use super::{
     answer::{ErrorDetail, ValidationErrors},
     batch, docs, ops,
     problem::{Problem, Step},
-    stream, v1,
+    stream, templates, v1,
 };
 
 /// The document as JSON.
@@ -31,7 +31,7 @@ pub static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| {
         license(name = "MIT", identifier = "MIT")
     ),
     paths(
-        v1::analyze, batch::analyze_batch, stream::analyze_stream, v1::health, v1::root, ops::live, ops::ready, ops::metrics, docs::openapi,
+        v1::analyze, batch::analyze_batch, stream::analyze_stream, templates::templates, v1::health, v1::root, ops::live, ops::ready, ops::metrics, docs::openapi,
         docs::swagger, docs::redoc
     ),
     tags(

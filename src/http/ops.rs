@@ -1,5 +1,7 @@
 //! What operators and their tools ask: is it alive, is it ready, how is it doing.
 
+use std::time::SystemTime;
+
 use hyper::{Response, StatusCode};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -59,5 +61,8 @@ pub async fn ready(app: &App) -> Response<Body> {
 )]
 pub fn metrics(app: &App) -> Response<Body> {
     app.verdicts.gauge();
+    if let Some(novelty) = &app.novelty {
+        novelty.gauge(SystemTime::now());
+    }
     bytes_answer(StatusCode::OK, PROMETHEUS_TEXT, app.handle.metrics().render())
 }

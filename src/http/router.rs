@@ -9,7 +9,7 @@ use hyper::{
 use super::{
     answer::{Body, detail, empty},
     app::App,
-    batch, docs, ops, stream, v1,
+    batch, docs, ops, stream, templates, v1,
 };
 
 /// What answers.
@@ -18,6 +18,7 @@ enum Endpoint {
     Analyze,
     AnalyzeBatch,
     AnalyzeStream,
+    Templates,
     Health,
     Root,
     Live,
@@ -53,6 +54,7 @@ const ROUTES: &[Route] = &[
     Route { pattern: "/api/v1/analyze", endpoint: Endpoint::Analyze },
     Route { pattern: "/api/v1/analyze/batch", endpoint: Endpoint::AnalyzeBatch },
     Route { pattern: "/api/v1/analyze/stream", endpoint: Endpoint::AnalyzeStream },
+    Route { pattern: "/api/v1/templates", endpoint: Endpoint::Templates },
     Route { pattern: "/api/v1/health", endpoint: Endpoint::Health },
     Route { pattern: "/api/v1/", endpoint: Endpoint::Root },
     Route { pattern: "/livez", endpoint: Endpoint::Live },
@@ -117,6 +119,11 @@ impl Route {
         matches!(self.endpoint, Endpoint::Analyze | Endpoint::AnalyzeBatch | Endpoint::AnalyzeStream)
     }
 
+    /// Whether it is for those who may send logs: what it does costs much, or shows of them.
+    fn needs_key(&self) -> bool {
+        self.takes_post() || self.endpoint == Endpoint::Templates
+    }
+
     /// The methods that are allowed, as the `Allow` header lists them.
     fn methods(&self) -> &'static str {
         if self.takes_post() { "POST, OPTIONS" } else { "GET, HEAD, OPTIONS" }
@@ -139,7 +146,7 @@ pub async fn route(app: &App, place: Place, request: Request<Incoming>) -> Respo
         Method::GET | Method::HEAD if !route.takes_post() => {}
         _ => return allow(detail(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed"), route),
     }
-    let Some(keys) = app.keys.as_ref().filter(|_| route.takes_post()) else {
+    let Some(keys) = app.keys.as_ref().filter(|_| route.needs_key()) else {
         return endpoint(app, route, request).await;
     };
     match keys.check(request.headers()) {
@@ -161,6 +168,7 @@ async fn endpoint(app: &App, route: &Route, request: Request<Incoming>) -> Respo
         Endpoint::Analyze => v1::analyze(app, request).await,
         Endpoint::AnalyzeBatch => batch::analyze_batch(app, request).await,
         Endpoint::AnalyzeStream => stream::analyze_stream(app, request).await,
+        Endpoint::Templates => templates::templates(app, &request),
         Endpoint::Health => v1::health(app),
         Endpoint::Root => v1::root(),
         Endpoint::Live => ops::live(),

@@ -81,10 +81,13 @@ pub async fn serve(doors: impl Into<Doors>, app: Arc<App>, shutdown: impl Future
 
 async fn upkeep_until(shutdown: impl Future<Output = ()>, app: &App) {
     let mut upkeep = tokio::time::interval(UPKEEP);
-    tokio::pin!(shutdown);
+    // Nobody waits for these: they end when the end begins.
+    let checks = app.verdicts.check_templates();
+    tokio::pin!(shutdown, checks);
     loop {
         tokio::select! {
             () = &mut shutdown => return,
+            _ = &mut checks => {}
             _ = upkeep.tick() => app.handle.metrics().upkeep(),
         }
     }

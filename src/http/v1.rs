@@ -14,9 +14,10 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{
-    answer::{Body, json_answer, refused, unprocessable},
+    answer::{Body, json_answer, refused, server_error, unprocessable},
     app::App,
     body,
+    detail::{Detail, Learner},
     exchange::trace_of,
     fields::Fields,
     openapi::Refusals,
@@ -99,7 +100,7 @@ pub struct AnalyzeResponse<'a> {
             ("x-tokenization-time" = f64, description = "Milliseconds from text to tokens"),
             ("x-queue-time" = f64, description = "Milliseconds spent waiting for a device"),
             ("x-inference-time" = f64, description = "Milliseconds of the model run"),
-            ("x-oddlog-cache" = String, description = "`hit`, `joined` (a twin was being scored) or `miss`")
+            ("x-oddlog-cache" = String, description = "`hit`, `joined` (a twin was being scored), `miss` or `template` (others like it were scored)")
         )),
         Refusals
     )
@@ -132,7 +133,9 @@ pub async fn analyze(app: &App, request: Request<Incoming>) -> Response<Body> {
     let scoring = app.handle.scoring();
     let threshold = threshold.unwrap_or_else(|| scoring.threshold_of(source.as_deref()));
     let task = app.handle.default_task();
-    let answer = app.verdicts.classify_by(&log_message, task, Class::Interactive, deadline).await;
+    let Ok(learner) = Learner::new(app, task, Detail::None) else { return server_error() };
+    let sighting = learner.observe(&log_message);
+    let answer = app.verdicts.at(threshold).classify_by(&log_message, task, Class::Interactive, deadline).await;
     let Answer { classified, outcome } = match answer {
         Ok(answer) => answer,
         Err(error) => return refused(&error),
@@ -143,6 +146,7 @@ pub async fn analyze(app: &App, request: Request<Incoming>) -> Response<Body> {
     }
     let verdict = verdict(&classified.scores, task, threshold, scoring.threshold_rule);
     app.handle.metrics().verdict(verdict.is_anomaly);
+    learner.note_verdict(sighting.as_ref(), verdict.is_anomaly, classified.scores[task.anomaly]);
     app.note_verdict(&log_message, &task.labels[verdict.label], verdict.confidence);
     let response = AnalyzeResponse {
         log_message: &log_message,

@@ -18,4 +18,4 @@ pub use decode::{Encoding, decode};
 pub use group::{Grouper, Limits, Record};
 pub use lines::{Line, Lines};
 pub use prefix::{Prefix, recognise};
-pub use text::model_text;
+pub use text::{log_text, model_text};

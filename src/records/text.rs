@@ -2,7 +2,11 @@
 //!
 //! Two records that differ only in what is left out are the same text, so the model is asked once for both.
 
-use super::{group::Record, trace};
+use super::{
+    group::Record,
+    prefix::{Prefix, recognise},
+    trace,
+};
 
 /// Most bytes of a text. No model reads more tokens than these have.
 const MOST_BYTES: usize = 4096;
@@ -12,10 +16,19 @@ const MOST_BYTES: usize = 4096;
 /// With a prefix it is `LEVEL source: message`, in the spelling of the record; single letters (Android, glog) become
 /// words. Of a record of several lines the frames of stack traces are left out.
 pub fn model_text(record: &Record, text: &mut String) {
+    write(&record.text, &record.prefix, text);
+}
+
+/// As [`model_text`], for a log that is a record already, however many lines it has.
+pub fn log_text(log: &str, text: &mut String) {
+    let first_end = memchr::memchr(b'\n', log.as_bytes()).unwrap_or(log.len());
+    write(log, &recognise(&log[..first_end]), text);
+}
+
+fn write(log: &str, prefix: &Prefix, text: &mut String) {
     text.clear();
-    let first_end = memchr::memchr(b'\n', record.text.as_bytes()).unwrap_or(record.text.len());
-    let (first, rest) = record.text.split_at(first_end);
-    let prefix = &record.prefix;
+    let first_end = memchr::memchr(b'\n', log.as_bytes()).unwrap_or(log.len());
+    let (first, rest) = log.split_at(first_end);
     if let Some(level) = prefix.level.clone() {
         text.push_str(level_word(&first[level]));
         text.push(' ');
@@ -74,6 +87,8 @@ mod tests {
         let prefix = recognise(record.split('\n').next().unwrap());
         let mut text = "old".to_owned();
         model_text(&Record { text: record.into(), prefix, number: 1, lines: 1, cut: 0 }, &mut text);
+        assert_eq!(text, expected);
+        log_text(record, &mut text);
         assert_eq!(text, expected);
     }
 

@@ -4,83 +4,27 @@
 //! The tree is kept flat: a leaf is the number of words and the first [`Settings::depth`] of them, those that vary taken
 //! as one. A word at which members of a template differ becomes [`WILDCARD`].
 //!
-//! Bounded: when there are too many templates, the least useful of a few looked at is forgotten (fewest members; of those
-//! the one that was seen longest ago).
+//! Bounded: in templates, in their bytes and in the templates of a leaf, all of which are compared. What is forgotten for
+//! a new one is the least useful of a few ([`LOOKED_AT`]) that a hand passes, or of its leaf. Use is counted up by members
+//! and halved by the hand, so that a template that was frequent long ago does not stay for ever.
 
-use std::collections::HashMap;
+use std::{cmp::Reverse, collections::HashMap, fmt::Write};
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
-/// Stands for a word at which members differ.
-pub const WILDCARD: &str = "<*>";
+use super::template::{Settings, Template, TemplateId, WILDCARD};
 
 /// Which version of masks and leaves a snapshot was made with. Change it when either changes.
 const VERSION: u32 = 1;
 
-/// Templates that are looked at before one is forgotten.
+/// Templates that the hand passes before one is forgotten: what a new one costs does not depend on how many there are.
 const LOOKED_AT: usize = 16;
 
-/// Names a template for good: the first eight bytes of the SHA-256 of its first member, masked. A template keeps its id
-/// while it becomes more general, in every process and after it was forgotten and came back with the same first member.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct TemplateId(pub u64);
-
-impl TemplateId {
-    fn of(masked: &str) -> Self {
-        let hash = Sha256::digest(masked.as_bytes());
-        Self(u64::from_be_bytes(hash[..8].try_into().expect("a SHA-256 has 32 bytes")))
-    }
-}
-
-impl std::fmt::Display for TemplateId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:016x}", self.0)
-    }
-}
-
-/// How templates are made.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Settings {
-    /// Words at the beginning that members must share, unless these vary.
-    pub depth: usize,
-    /// 0 to 1: least share of equal words with which a message joins a template.
-    pub similarity: f32,
-    /// Most templates that are kept.
-    pub max_templates: usize,
-    /// Most words of a message that are looked at; the rest is one wildcard.
-    pub max_words: usize,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self { depth: 2, similarity: 0.5, max_templates: 20_000, max_words: 128 }
-    }
-}
-
-/// What messages of one kind have in common.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Template {
-    /// Its name.
-    pub id: TemplateId,
-    /// Its words, [`WILDCARD`] where members differ.
-    pub words: Vec<Box<str>>,
-    /// How many messages it has taken.
-    pub count: u64,
-    /// The miner's count of messages when it took the last one.
-    pub last: u64,
-}
-
-impl Template {
-    /// The words in one line.
-    pub fn text(&self) -> String {
-        self.words.join(" ")
-    }
-}
+/// Bytes of a message that are looked at.
+const MESSAGE_BYTES: usize = 4096;
 
 /// Where a message went.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Matched {
     /// The template.
     pub id: TemplateId,
@@ -90,11 +34,11 @@ pub struct Matched {
     pub count: u64,
     /// Whether the message made the template more general.
     pub generalised: bool,
-    /// The template that was forgotten to make room.
-    pub forgotten: Option<TemplateId>,
+    /// The templates that were forgotten to make room.
+    pub forgotten: Vec<TemplateId>,
 }
 
-/// All that a miner knows, to be kept and restored.
+/// All that a miner knows, to be kept and restored. Making one copies no text.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Snapshot {
     version: u32,
@@ -102,51 +46,97 @@ pub struct Snapshot {
     templates: Vec<Template>,
 }
 
+#[derive(Debug)]
+struct Slot {
+    template: Template,
+    /// Members, halved whenever the hand passes.
+    uses: u32,
+}
+
+impl Slot {
+    /// What is least is forgotten first.
+    fn usefulness(&self) -> (u32, u64) {
+        (self.uses, self.template.last)
+    }
+}
+
+/// How well a message fits a template: words that are equal; of equally similar ones the more general wins, as in Drain;
+/// of these any, but always the same one.
+type Fit = (usize, usize, Reverse<TemplateId>);
+
 /// See the module.
 #[derive(Debug)]
 pub struct Miner {
     settings: Settings,
     seen: u64,
-    slots: Vec<Template>,
+    slots: Vec<Slot>,
+    bytes: usize,
     by_id: HashMap<TemplateId, usize>,
-    leaves: HashMap<Vec<Box<str>>, Vec<usize>>,
+    /// By number of words and the first words, in one line.
+    leaves: HashMap<Box<str>, Vec<usize>>,
     /// Where the search for the least useful goes on.
     hand: usize,
     masked: String,
+    leaf: String,
+    #[cfg(test)]
+    looks: usize,
 }
 
 impl Miner {
     /// A miner that knows nothing.
     pub fn new(settings: Settings) -> Self {
-        let (slots, by_id, leaves) = (Vec::new(), HashMap::new(), HashMap::new());
-        Self { settings, seen: 0, slots, by_id, leaves, hand: 0, masked: String::new() }
+        Self {
+            settings,
+            seen: 0,
+            slots: Vec::new(),
+            bytes: 0,
+            by_id: HashMap::new(),
+            leaves: HashMap::new(),
+            hand: 0,
+            masked: String::new(),
+            leaf: String::new(),
+            #[cfg(test)]
+            looks: 0,
+        }
     }
 
     /// Learns from one message and says which template it belongs to.
     pub fn add(&mut self, message: &str) -> Matched {
         let mut masked = std::mem::take(&mut self.masked);
-        super::mask(message, &mut masked);
+        mask_start(message, &mut masked);
         let matched = self.add_masked(&masked);
         self.masked = masked;
         matched
     }
 
+    /// As [`Self::add`], for what [`mask_start`] made of a message.
+    pub fn add_masked(&mut self, masked: &str) -> Matched {
+        self.seen += 1;
+        let words = self.words(masked);
+        let mut leaf = std::mem::take(&mut self.leaf);
+        write_leaf(&words, self.settings.depth, &mut leaf);
+        let matched = self.place(masked, &words, &leaf);
+        self.leaf = leaf;
+        matched
+    }
+
     /// The template with this id.
     pub fn get(&self, id: TemplateId) -> Option<&Template> {
-        self.by_id.get(&id).map(|slot| &self.slots[*slot])
+        self.by_id.get(&id).map(|slot| &self.slots[*slot].template)
     }
 
     /// The template that `message` would join, without learning from it.
     pub fn find(&self, message: &str) -> Option<&Template> {
-        let mut masked = String::new();
-        super::mask(message, &mut masked);
+        let (mut masked, mut leaf) = (String::new(), String::new());
+        mask_start(message, &mut masked);
         let words = self.words(&masked);
-        self.best(&words).map(|(slot, _)| &self.slots[slot])
+        write_leaf(&words, self.settings.depth, &mut leaf);
+        self.best(&words, &leaf).map(|(slot, _)| &self.slots[slot].template)
     }
 
     /// Every template, in no order.
     pub fn templates(&self) -> impl ExactSizeIterator<Item = &Template> {
-        self.slots.iter()
+        self.slots.iter().map(|slot| &slot.template)
     }
 
     /// Messages so far.
@@ -154,11 +144,14 @@ impl Miner {
         self.seen
     }
 
-    /// All that is known, by id.
+    /// Bytes that templates take, about.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// All that is known, in no order.
     pub fn snapshot(&self) -> Snapshot {
-        let mut templates = self.slots.clone();
-        templates.sort_by_key(|t| t.id);
-        Snapshot { version: VERSION, seen: self.seen, templates }
+        Snapshot { version: VERSION, seen: self.seen, templates: self.templates().cloned().collect() }
     }
 
     /// A miner that goes on where `snapshot` was taken; of too many templates those with most members are kept.
@@ -171,34 +164,23 @@ impl Miner {
         }
         let mut miner = Self { seen: snapshot.seen, ..Self::new(settings) };
         let mut templates = snapshot.templates;
-        templates.sort_by_key(|t| (std::cmp::Reverse(t.count), t.id));
-        templates.truncate(settings.max_templates.max(1));
+        templates.sort_by_key(|t| (Reverse(t.count), t.id));
+        let mut leaf = String::new();
         for template in templates {
-            if template.words.len() > settings.max_words + 1 || template.words.iter().any(|w| w.contains(' ')) {
+            let words: Vec<&str> = template.text.split(' ').collect();
+            if words.len() > settings.max_words + 1 || template.count == 0 || template.last > snapshot.seen {
                 return Err(format!("template {} is broken", template.id));
             }
             if miner.by_id.contains_key(&template.id) {
                 return Err(format!("template {} is there twice", template.id));
             }
-            miner.insert(template);
+            write_leaf(&words, settings.depth, &mut leaf);
+            let crowded = miner.leaves.get(&*leaf).is_some_and(|slots| slots.len() >= settings.max_on_leaf);
+            if miner.has_room(template.bytes()) && !crowded {
+                miner.insert(template, &leaf);
+            }
         }
         Ok(miner)
-    }
-
-    fn add_masked(&mut self, masked: &str) -> Matched {
-        self.seen += 1;
-        let words = self.words(masked);
-        if let Some((slot, whole)) = self.best(&words) {
-            return self.join(slot, &words, whole);
-        }
-        let id = TemplateId::of(masked);
-        if let Some(slot) = self.by_id.get(&id).copied() {
-            return self.join(slot, &words, false);
-        }
-        let forgotten = (self.slots.len() >= self.settings.max_templates.max(1)).then(|| self.forget());
-        let words = words.into_iter().map(Box::from).collect();
-        self.insert(Template { id, words, count: 1, last: self.seen });
-        Matched { id, is_new: true, count: 1, generalised: false, forgotten }
     }
 
     fn words<'a>(&self, masked: &'a str) -> Vec<&'a str> {
@@ -209,86 +191,151 @@ impl Miner {
         words
     }
 
-    /// Where messages with these words are looked for. Words that vary lead the same way.
-    fn leaf(&self, words: &[impl AsRef<str>]) -> Vec<Box<str>> {
-        let way = words.iter().take(self.settings.depth).map(|word| match word.as_ref() {
-            varies if varies.contains('<') => WILDCARD.into(),
-            word => word.into(),
-        });
-        way.chain([words.len().to_string().into()]).collect()
+    fn place(&mut self, masked: &str, words: &[&str], leaf: &str) -> Matched {
+        if let Some((slot, whole)) = self.best(words, leaf) {
+            return self.join(slot, words, whole);
+        }
+        let id = TemplateId::of(masked);
+        if let Some(slot) = self.by_id.get(&id).copied() {
+            return self.join(slot, words, false);
+        }
+        let text = words.join(" ").into();
+        let template = Template { id, text, count: 1, last: self.seen };
+        let forgotten = self.make_room(template.bytes(), leaf);
+        self.insert(template, leaf);
+        Matched { id, is_new: true, count: 1, generalised: false, forgotten }
     }
 
     /// The most similar template of the leaf, and whether it covers every word already.
-    fn best(&self, words: &[&str]) -> Option<(usize, bool)> {
-        let slots = self.leaves.get(&self.leaf(words))?;
-        let mut best: Option<(usize, usize, usize)> = None;
+    fn best(&self, words: &[&str], leaf: &str) -> Option<(usize, bool)> {
+        let slots = self.leaves.get(leaf)?;
+        let mut best: Option<(usize, Fit)> = None;
         for slot in slots {
+            let template = &self.slots[*slot].template;
             let (mut equal, mut wild) = (0, 0);
-            for (own, word) in self.slots[*slot].words.iter().zip(words) {
-                equal += usize::from(**own == **word);
-                wild += usize::from(**own == *WILDCARD);
+            for (own, word) in template.text.split(' ').zip(words) {
+                equal += usize::from(own == *word);
+                wild += usize::from(own == WILDCARD);
             }
             let least = (self.settings.similarity * words.len() as f32).ceil() as usize;
             let covers = equal + wild >= words.len();
-            // Of equally similar ones the more general wins, as in Drain.
-            if (equal >= least || covers) && best.is_none_or(|(_, e, w)| (equal, wild) > (e, w)) {
-                best = Some((*slot, equal, wild));
+            let fit = (equal, wild, Reverse(template.id));
+            if (equal >= least || covers) && best.is_none_or(|(_, than)| fit > than) {
+                best = Some((*slot, fit));
             }
         }
-        best.map(|(slot, equal, wild)| (slot, equal + wild >= words.len()))
+        best.map(|(slot, (equal, wild, _))| (slot, equal + wild >= words.len()))
     }
 
     fn join(&mut self, slot: usize, words: &[&str], whole: bool) -> Matched {
-        let template = &mut self.slots[slot];
+        let Slot { template, uses } = &mut self.slots[slot];
+        *uses = uses.saturating_add(1);
         template.count += 1;
         template.last = self.seen;
         if !whole {
-            for (own, word) in template.words.iter_mut().zip(words) {
-                if **own != **word {
-                    *own = WILDCARD.into();
-                }
-            }
+            let both = template.text.split(' ').zip(words);
+            let general: Vec<&str> = both.map(|(own, word)| if own == *word { own } else { WILDCARD }).collect();
+            let before = template.text.len();
+            template.text = general.join(" ").into();
+            self.bytes = self.bytes + template.text.len() - before;
         }
-        Matched { id: template.id, is_new: false, count: template.count, generalised: !whole, forgotten: None }
+        let (id, count) = (template.id, template.count);
+        Matched { id, is_new: false, count, generalised: !whole, forgotten: Vec::new() }
     }
 
-    fn insert(&mut self, template: Template) {
+    fn has_room(&self, bytes: usize) -> bool {
+        let Settings { max_templates, max_bytes, .. } = self.settings;
+        self.slots.is_empty() || (self.slots.len() < max_templates && self.bytes + bytes <= max_bytes)
+    }
+
+    fn insert(&mut self, template: Template, leaf: &str) {
         let slot = self.slots.len();
         self.by_id.insert(template.id, slot);
-        self.leaves.entry(self.leaf(&template.words)).or_default().push(slot);
-        self.slots.push(template);
+        match self.leaves.get_mut(leaf) {
+            Some(slots) => slots.push(slot),
+            None => drop(self.leaves.insert(leaf.into(), vec![slot])),
+        }
+        self.bytes += template.bytes();
+        let uses = template.count.try_into().unwrap_or(u32::MAX);
+        self.slots.push(Slot { template, uses });
     }
 
-    /// Takes the least useful of the next few templates away.
-    fn forget(&mut self) -> TemplateId {
+    /// Forgets until there is room for a template of so many bytes on `leaf`.
+    fn make_room(&mut self, bytes: usize, leaf: &str) -> Vec<TemplateId> {
+        let mut forgotten = Vec::new();
+        if let Some(crowd) = self.leaves.get(leaf).filter(|slots| slots.len() >= self.settings.max_on_leaf.max(1)) {
+            let least = crowd.iter().copied().min_by_key(|slot| self.slots[*slot].usefulness());
+            forgotten.extend(least.map(|slot| self.forget(slot)));
+        }
+        while !self.has_room(bytes) {
+            let slot = self.least_of_a_few();
+            forgotten.push(self.forget(slot));
+        }
+        forgotten
+    }
+
+    /// Passes the next few templates with the hand. There is one at least.
+    fn least_of_a_few(&mut self) -> usize {
         let total = self.slots.len();
-        let looked_at = (0..LOOKED_AT.min(total)).map(|i| (self.hand + i) % total);
-        let slot = looked_at
-            .min_by_key(|slot| (self.slots[*slot].count, self.slots[*slot].last))
-            .expect("it is called with a template at least");
+        let mut least = self.hand % total;
+        for at in (self.hand..self.hand + LOOKED_AT.min(total)).map(|at| at % total) {
+            if self.slots[at].usefulness() < self.slots[least].usefulness() {
+                least = at;
+            }
+        }
+        for at in (self.hand..self.hand + LOOKED_AT.min(total)).map(|at| at % total) {
+            self.slots[at].uses /= 2;
+        }
         self.hand = (self.hand + LOOKED_AT) % total;
+        #[cfg(test)]
+        {
+            self.looks += LOOKED_AT.min(total);
+        }
+        least
+    }
+
+    /// Takes the template in `slot` away.
+    fn forget(&mut self, slot: usize) -> TemplateId {
         self.leave(slot, None);
-        let gone = self.slots.swap_remove(slot);
+        let Slot { template: gone, .. } = self.slots.swap_remove(slot);
         self.by_id.remove(&gone.id);
+        self.bytes -= gone.bytes();
         if slot < self.slots.len() {
             // The last one has moved into the gap.
-            self.by_id.insert(self.slots[slot].id, slot);
-            self.leave(slot, Some(total - 1));
+            self.by_id.insert(self.slots[slot].template.id, slot);
+            self.leave(slot, Some(self.slots.len()));
         }
         gone.id
     }
 
     /// Takes the template in `slot` off its leaf; or, if it stood in slot `was`, puts the new place there.
     fn leave(&mut self, slot: usize, was: Option<usize>) {
-        let leaf = self.leaf(&self.slots[slot].words);
-        let slots = self.leaves.get_mut(&leaf).expect("every template is on its leaf");
+        let words: Vec<&str> = self.slots[slot].template.text.split(' ').collect();
+        let mut leaf = String::new();
+        write_leaf(&words, self.settings.depth, &mut leaf);
+        let slots = self.leaves.get_mut(&*leaf).expect("every template is on its leaf");
         match was {
             Some(was) => slots.iter_mut().filter(|s| **s == was).for_each(|s| *s = slot),
             None => slots.retain(|s| *s != slot),
         }
         if slots.is_empty() {
-            self.leaves.remove(&leaf);
+            self.leaves.remove(&*leaf);
         }
+    }
+}
+
+/// Writes the masked beginning of `message`, as much of it as is looked at, into `masked`.
+pub fn mask_start(message: &str, masked: &mut String) {
+    super::mask(&message[..message.floor_char_boundary(MESSAGE_BYTES)], masked);
+}
+
+/// Where messages with these words are looked for. Words that vary lead the same way.
+fn write_leaf(words: &[&str], depth: usize, leaf: &mut String) {
+    leaf.clear();
+    let _ = write!(leaf, "{}", words.len()); // a String takes everything
+    for word in words.iter().take(depth) {
+        leaf.push(' ');
+        leaf.push_str(if word.contains('<') { WILDCARD } else { word });
     }
 }
 

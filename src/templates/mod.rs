@@ -1,14 +1,23 @@
-//! Templates of messages: what stays when numbers, addresses, ids and the like are masked, mined line by line.
+//! Templates of messages: what stays when numbers, addresses, ids and the like are masked, mined line by line, and what is
+//! known of each: how often it came, when, and what the verdicts on it were.
 //!
 //! ```text
 //! message -> mask: "took <dur> for <ip>" -> miner: the template that it fits, made more general, or a new one
+//!                                           trust: whether its scores may be reused
+//!                                           book:  the template's record -> Sighting
 //! ```
 //!
-//! Pure and bounded. It does not know verdicts, requests or time: who needs them keeps them beside a template's id.
+//! Pure and bounded; time is an argument. It does not know requests, models or files.
 
 mod atom;
+mod book;
 mod mask;
 mod miner;
+mod template;
+mod trust;
 
+pub use book::{Book, BookSnapshot, Entry, Listing, Order, Page, Sighting, SortBy, Tally};
 pub use mask::mask;
-pub use miner::{Matched, Miner, Settings, Snapshot, Template, TemplateId, WILDCARD};
+pub use miner::{Matched, Miner, Snapshot, mask_start};
+pub use template::{Settings, Template, TemplateId, WILDCARD};
+pub use trust::{Policy, State, Trust};

@@ -16,13 +16,23 @@
 //! - Single requests do not wait for a batch call's turn: twins join within their [`Class`] only, so that a line costs
 //!   at most two runs at once.
 //!
-//! It does not know HTTP, thresholds or verdicts' labels: what is remembered are scores.
+//! - With `cache.mode = "template"` a log that is not known itself may be answered by its template ([`templates`]).
+//!
+//! It does not know HTTP or verdicts' labels: what is remembered are scores. Of thresholds it knows the configured ones, for
+//! they decide which templates' scores may be reused.
 
+mod checks;
 mod flights;
 mod key;
+mod kinds;
 mod store;
+mod templates;
+
+pub use self::kinds::{Kinds, Use};
 
 use std::{
+    convert::Infallible,
+    future::pending,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -31,6 +41,7 @@ use self::{
     flights::{Flights, Turn},
     key::{Key, Probe},
     store::{Scored, Store},
+    templates::Templates,
 };
 use crate::{
     classify::Task,
@@ -54,6 +65,8 @@ pub struct Verdicts {
     handle: Handle,
     /// `None` if nothing is to be remembered.
     memory: Option<Arc<Memory>>,
+    /// Whether templates are asked, too, where there are any.
+    by_template: bool,
 }
 
 struct Memory {
@@ -63,6 +76,19 @@ struct Memory {
     /// Parts of batch calls in flight.
     bulk: Flights<Key, Scored>,
     metrics: CacheMetrics,
+    /// `None` if only what is the same is reused.
+    templates: Option<Templates>,
+}
+
+/// A log and what is asked about it.
+#[derive(Clone, Copy)]
+struct Question<'a> {
+    handle: &'a Handle,
+    log: &'a str,
+    task: &'a Task,
+    class: Class,
+    deadline: Instant,
+    by_template: bool,
 }
 
 /// How an answer came about.
@@ -74,6 +100,8 @@ pub enum Outcome {
     Joined,
     /// It was scored.
     Miss,
+    /// Others of its template were scored.
+    Template,
 }
 
 /// One scored log, and where its scores come from.
@@ -92,6 +120,7 @@ impl Outcome {
             Self::Hit => "hit",
             Self::Joined => "joined",
             Self::Miss => "miss",
+            Self::Template => "template",
         }
     }
 }
@@ -99,20 +128,40 @@ impl Outcome {
 impl Verdicts {
     /// A memory of its own before the engine of `handle`.
     pub fn new(handle: Handle, config: &Cache) -> Self {
-        let memory = || {
+        let now = Instant::now();
+        let memory = |templates| {
             let (ttl, shared) = (Duration::from_secs(config.ttl_s), handle.default_task().hypotheses.clone());
             Arc::new(Memory {
-                store: Store::new(config.max_bytes, ttl, shared, Instant::now()),
+                store: Store::new(config.max_bytes, ttl, shared, now),
                 interactive: Flights::new(MAX_SEATS),
                 bulk: Flights::new(MAX_SEATS),
                 metrics: handle.metrics().cache(),
+                templates,
             })
         };
         let memory = match config.mode {
-            CacheMode::Exact => Some(memory()),
+            CacheMode::Exact => Some(memory(None)),
+            CacheMode::Template => Some(memory(Some(Templates::new(&handle, config, MAX_SEATS, now)))),
             CacheMode::Off => None,
         };
-        Self { handle, memory }
+        Self { handle, memory, by_template: true }
+    }
+
+    /// The same memory for logs that are judged at `threshold`: at one that is not configured templates are not asked, since
+    /// their scores are reused only where they are far enough from the configured ones.
+    #[must_use]
+    pub fn at(&self, threshold: f32) -> Self {
+        let templates = self.memory.as_ref().and_then(|memory| memory.templates.as_ref());
+        let by_template = templates.is_some_and(|templates| templates.covers(threshold));
+        Self { by_template, ..self.clone() }
+    }
+
+    /// Makes the checks of what templates answer, until it is dropped. It is for whoever owns the server to poll; where
+    /// nobody does, none are made.
+    pub async fn check_templates(&self) -> Infallible {
+        let Some(memory) = &self.memory else { return pending().await };
+        let Some(templates) = &memory.templates else { return pending().await };
+        templates.checks.run(memory, templates, &self.handle).await
     }
 
     /// The engine.
@@ -159,7 +208,8 @@ impl Verdicts {
         if !self.handle.is_open() {
             return Err(RequestError::Draining);
         }
-        let (classified, outcome) = memory.answer(&self.handle, log, task, class, deadline).await?;
+        let question = Question { handle: &self.handle, log, task, class, deadline, by_template: self.by_template };
+        let (classified, outcome) = memory.answer(question).await?;
         Ok(Answer { classified, outcome: Some(outcome) })
     }
 
@@ -169,37 +219,54 @@ impl Verdicts {
             let (entries, bytes) = memory.store.size();
             memory.metrics.entries.set(entries as f64);
             memory.metrics.bytes.set(bytes as f64);
+            if let Some(templates) = &memory.templates {
+                templates.gauge(Instant::now());
+            }
         }
     }
 }
 
+impl Question<'_> {
+    /// Its deadline has passed.
+    fn expired(&self) -> RequestError {
+        self.handle.metrics().expired.increment(1);
+        RequestError::DeadlineExceeded
+    }
+}
+
 impl Memory {
-    async fn answer(
-        &self,
-        handle: &Handle,
-        log: &str,
-        task: &Task,
-        class: Class,
-        deadline: Instant,
-    ) -> Result<(Classified, Outcome), RequestError> {
+    async fn answer(&self, question: Question<'_>) -> Result<(Classified, Outcome), RequestError> {
+        let Question { handle, log, task, .. } = question;
         let asked = Instant::now();
         let text = (log.len() <= MAX_LOG_BYTES).then(|| Probe::text(log, task));
         if let Some(scored) = text.and_then(|text| self.store.get(&text, asked)) {
             return Ok(self.remembered(handle, scored, StageTimes::default()));
         }
         let encoded = handle.encode(log, task).await;
-        let tokenized = StageTimes { tokenization: encoded.tokenization, ..StageTimes::default() };
         if let Some(scored) = self.store.get(&Probe::input(&encoded.log, task), asked) {
             self.know(log, task, &scored);
-            return Ok(self.remembered(handle, scored, tokenized));
+            let times = StageTimes { tokenization: encoded.tokenization, ..StageTimes::default() };
+            return Ok(self.remembered(handle, scored, times));
         }
+        match &self.templates {
+            Some(templates) if question.by_template && templates.knows(task, handle) => {
+                self.by_template(templates, question, encoded).await
+            }
+            _ => self.exactly(question, encoded).await,
+        }
+    }
+
+    /// A log that is not in the store, with a twin in flight or by the engine.
+    async fn exactly(&self, question: Question<'_>, encoded: Encoded) -> Result<(Classified, Outcome), RequestError> {
+        let Question { handle, log, task, class, deadline, .. } = question;
         let flights = match class {
             Class::Interactive => &self.interactive,
             Class::Bulk => &self.bulk,
         };
         let Some(seat) = flights.join(Key::input(&encoded.log, task)) else {
-            return self.ask(handle, encoded, task, class, deadline).await;
+            return self.ask(question, encoded).await;
         };
+        let tokenized = StageTimes { tokenization: encoded.tokenization, ..StageTimes::default() };
         let seated = Instant::now();
         let lead = match tokio::time::timeout_at(deadline.into(), seat.turn()).await {
             Ok(Turn::Lead(lead)) => lead,
@@ -211,18 +278,15 @@ impl Memory {
                     Outcome::Joined,
                 ));
             }
-            Err(_) => {
-                handle.metrics().expired.increment(1);
-                return Err(RequestError::DeadlineExceeded);
-            }
+            Err(_) => return Err(question.expired()),
         };
         // The last flight may have landed between the look at the store and the seat in a new one.
-        if let Some(scored) = self.store.get(&lead.key().probe(), asked) {
+        if let Some(scored) = self.store.get(&lead.key().probe(), seated) {
             self.know(log, task, &scored);
             lead.land(scored.clone());
             return Ok(self.remembered(handle, scored, tokenized));
         }
-        let (classified, outcome) = self.ask(handle, encoded, task, class, deadline).await?;
+        let (classified, outcome) = self.ask(question, encoded).await?;
         let scored = self.store.scored(&classified.scores, classified.truncated, Instant::now());
         // First the store, then the landing: whoever finds no flight any more finds the scores.
         self.store.put(lead.key().clone(), scored.clone());
@@ -230,14 +294,8 @@ impl Memory {
         Ok((classified, outcome))
     }
 
-    async fn ask(
-        &self,
-        handle: &Handle,
-        log: Encoded,
-        task: &Task,
-        class: Class,
-        deadline: Instant,
-    ) -> Result<(Classified, Outcome), RequestError> {
+    async fn ask(&self, question: Question<'_>, log: Encoded) -> Result<(Classified, Outcome), RequestError> {
+        let Question { handle, task, class, deadline, .. } = question;
         self.metrics.misses.increment(1);
         let classified = handle.classify_encoded(log, task, class, deadline).await?;
         Ok((classified, Outcome::Miss))

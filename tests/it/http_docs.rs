@@ -22,7 +22,7 @@ fn references(value: &Value, found: &mut BTreeSet<String>) {
 
 #[test]
 fn the_document_is_openapi_31_whole_and_of_every_route() {
-    let server = Setup::default().serve();
+    let server = Setup::default().with(|config| config.templates.enabled = true).serve();
     let answer = server.get("/openapi.json");
     assert_eq!((answer.status, answer.header("content-type")), (200, "application/json"));
     let document = answer.json();
@@ -48,6 +48,7 @@ fn the_document_is_openapi_31_whole_and_of_every_route() {
     let expected = [
         "get /api/v1/",
         "get /api/v1/health",
+        "get /api/v1/templates",
         "get /docs",
         "get /livez",
         "get /metrics",

@@ -122,7 +122,7 @@ impl ByTemplate {
 
     pub fn take(&mut self, judged: &Judged, scored: Scored) {
         let matched = self.miner.add(judged.text);
-        if let Some(kind) = matched.forgotten.and_then(|id| self.kinds.remove(&id)) {
+        for kind in matched.forgotten.iter().filter_map(|id| self.kinds.remove(id)) {
             self.forgotten += kind.count;
         }
         let kind = self.kinds.entry(matched.id).or_insert_with(|| Kind {
@@ -151,7 +151,7 @@ impl ByTemplate {
             writeln!(out, "{bold}{:>9}  {:<15}  score  template{off}", "count", "verdict")?;
         }
         for (id, kind) in kinds.iter().take(self.most.unwrap_or(usize::MAX)) {
-            let template = self.miner.get(**id).map(templates::Template::text).unwrap_or_default();
+            let template = self.miner.get(**id).map(|template| &*template.text).unwrap_or_default();
             let verdict = match kind.odd {
                 0 => "normal",
                 n if n == kind.count => "odd",
@@ -164,7 +164,7 @@ impl ByTemplate {
                     odd: kind.odd,
                     verdict,
                     score: kind.highest,
-                    template: &template,
+                    template,
                     source: &shared.names[kind.source],
                     line: kind.line,
                     example: &kind.example,
@@ -179,7 +179,7 @@ impl ByTemplate {
                 "{:>9}  {on}{verdict:<15}  {:.3}{off}  {}",
                 grouped(kind.count),
                 kind.highest,
-                short(&safe(&template), EXAMPLE_CHARS)
+                short(&safe(template), EXAMPLE_CHARS)
             )?;
             let name = if shared.names.len() > 1 { format!("{}:", shared.names[kind.source]) } else { String::new() };
             writeln!(out, "{dim}{:>35}{}{}: {}{off}", "", safe(&name), kind.line, safe(&kind.example))?;

@@ -29,15 +29,17 @@ use super::{
     app::App,
     body,
     coding::{Coding, Encoder},
+    detail::Learner,
     exchange::trace_of,
     openapi::Refusals,
     problem::{Rule, Step},
+    query::problem,
 };
 use crate::{
     classify::Task, config::Server, error::RequestError, metrics::Metrics, telemetry::Trace, verdicts::Verdicts,
 };
 use entry::Format;
-use output::{ClientGone, Output, Sent};
+use output::{Asked, ClientGone, Output, Sent};
 pub use output::{StreamEntry, Summary};
 use pump::{End, Ended, Input, Pump};
 pub use query::{Query, Respond};
@@ -94,6 +96,7 @@ struct Ready {
     plain: bool,
     coding: Coding,
     task: Arc<Task>,
+    learner: Learner,
     place: OwnedSemaphorePermit,
 }
 
@@ -106,6 +109,8 @@ fn prepare(app: &App, request: &Request<Incoming>) -> Result<Ready, Response<Bod
         .handle
         .task(query.labels.take(), query.anomaly_label.take(), query.hypothesis_template.take(), query.multi_label)
         .map_err(|error| in_query(&error))?;
+    let learner =
+        Learner::new(app, &task, query.detail).map_err(|rule| unprocessable(&[problem("detail", "template", rule)]))?;
     if app.is_draining() || !app.handle.is_open() {
         app.handle.metrics().refused("draining");
         return Err(refused(&RequestError::Draining));
@@ -114,12 +119,12 @@ fn prepare(app: &App, request: &Request<Incoming>) -> Result<Ready, Response<Bod
         app.handle.metrics().refused("too_many_streams");
         refused(&RequestError::Overloaded { retry_after: Duration::from_secs(RETRY) })
     })?;
-    Ok(Ready { query, plain, coding, task, place })
+    Ok(Ready { query, plain, coding, task, learner, place })
 }
 
 impl Ready {
     async fn start(self, app: &App, request: Request<Incoming>) -> Response<Body> {
-        let Self { mut query, plain, coding, task, place } = self;
+        let Self { mut query, plain, coding, task, learner, place } = self;
         let trace = trace_of(&request);
         let answer_coding = Coding::of_answer(request.headers());
         let mut body = body::reader(request.into_body());
@@ -130,13 +135,15 @@ impl Ready {
         }
         tokio::task::yield_now().await;
 
+        let threshold = query.threshold.unwrap_or_else(|| app.handle.scoring().threshold_of(query.source.as_deref()));
         let job = Job {
             coding,
-            threshold: query.threshold.unwrap_or_else(|| app.handle.scoring().threshold_of(query.source.as_deref())),
+            threshold,
             respond: query.respond,
             format: query.format(plain),
             task,
-            verdicts: app.verdicts.clone(),
+            learner,
+            verdicts: app.verdicts.at(threshold),
             draining: app.draining.clone(),
             config: app.config.clone(),
             open: Open::new(app.handle.metrics().clone()),
@@ -165,6 +172,7 @@ struct Job {
     respond: Respond,
     format: Format,
     task: Arc<Task>,
+    learner: Learner,
     verdicts: Verdicts,
     draining: CancellationToken,
     config: Server,
@@ -175,9 +183,22 @@ struct Job {
 
 impl Job {
     async fn run(self, mut body: impl AsyncBufRead + Send + Unpin, sent: Option<Sent>) -> Ended {
-        let Self { coding, threshold, respond, format, task, verdicts, draining, config, mut open, place, trace } =
-            self;
-        let output = Output::new(verdicts.handle().clone(), task.clone(), threshold, respond, sent);
+        let Self {
+            coding,
+            threshold,
+            respond,
+            format,
+            task,
+            learner,
+            verdicts,
+            draining,
+            config,
+            mut open,
+            place,
+            trace,
+        } = self;
+        let asked = Asked { task: task.clone(), threshold, respond, learner };
+        let output = Output::new(verdicts.handle().clone(), asked, sent);
         let input = Input { body: coding.decoder(&mut body), format, coding: coding.name(), draining, trace };
         let ended = Pump::new(input, output, verdicts, task, &config).run().await;
         open.reason = ended.as_ref().map_or("client_gone", |(end, _)| end.name());

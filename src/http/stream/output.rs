@@ -13,8 +13,9 @@ use utoipa::ToSchema;
 
 use super::{
     super::{
-        batch::{BatchRefusal, BatchResult, BatchVerdict, ItemError},
+        batch::{BatchEntry, BatchRefusal, BatchResult, BatchVerdict, ItemError},
         coding::Encoder,
+        detail::Learner,
         flow::{Part, Parts},
     },
     query::Respond,
@@ -22,6 +23,7 @@ use super::{
 use crate::{
     classify::Task,
     engine::{Classified, Handle},
+    templates::Sighting,
 };
 
 /// Bytes that are sent without waiting for more.
@@ -30,7 +32,30 @@ const PART_BYTES: usize = 16 << 10;
 const LISTED: usize = 32;
 
 /// What became of a line.
-pub type Outcome = Result<Classified, ItemError>;
+pub struct Outcome {
+    /// Its scores, or why it has none.
+    pub result: Result<Classified, ItemError>,
+    /// What was learned from it.
+    pub sighting: Option<Sighting>,
+}
+
+impl From<ItemError> for Outcome {
+    fn from(error: ItemError) -> Self {
+        Self { result: Err(error), sighting: None }
+    }
+}
+
+/// What a stream was asked for.
+pub struct Asked {
+    /// What is asked of each log.
+    pub task: Arc<Task>,
+    /// Score from which it is an anomaly.
+    pub threshold: f32,
+    /// Which entries are sent.
+    pub respond: Respond,
+    /// Learns from the lines, and knows what is told of that.
+    pub learner: Learner,
+}
 
 /// One line of the answer.
 #[derive(Debug, Serialize, ToSchema)]
@@ -43,7 +68,7 @@ pub struct StreamEntry<'a> {
     line: u64,
     /// What became of it.
     #[serde(flatten)]
-    result: BatchResult<'a>,
+    result: BatchEntry<'a>,
 }
 
 /// What became of a whole stream.
@@ -108,8 +133,7 @@ pub struct ClientGone;
 /// Collects outcomes and sends what was asked for.
 pub struct Output {
     handle: Handle,
-    task: Arc<Task>,
-    respond: Respond,
+    asked: Asked,
     summary: Summary,
     /// Scored lines, errors and blank lines that the metrics know of.
     reported: [u64; 3],
@@ -130,9 +154,9 @@ pub struct Sent {
 
 impl Output {
     /// Without `sent` there is a summary alone.
-    pub fn new(handle: Handle, task: Arc<Task>, threshold: f32, respond: Respond, sent: Option<Sent>) -> Self {
-        let summary = Summary { threshold, ..Summary::default() };
-        Self { handle, task, respond, summary, reported: [0; 3], pending: 0, sent }
+    pub fn new(handle: Handle, asked: Asked, sent: Option<Sent>) -> Self {
+        let summary = Summary { threshold: asked.threshold, ..Summary::default() };
+        Self { handle, asked, summary, reported: [0; 3], pending: 0, sent }
     }
 
     /// A line was read.
@@ -159,11 +183,13 @@ impl Output {
     /// # Errors
     /// If the encoder fails.
     pub fn entry(&mut self, line: u64, outcome: &Outcome) -> io::Result<()> {
-        let task = self.task.clone();
-        let (result, told) = match outcome {
+        let (task, learner) = (self.asked.task.clone(), self.asked.learner.clone());
+        let sighting = outcome.sighting.as_ref();
+        let (result, told) = match &outcome.result {
             Ok(classified) => {
                 let verdict = BatchVerdict::new(&self.handle, &task, self.summary.threshold, classified);
                 let (is_anomaly, confidence) = verdict.outcome();
+                learner.note_verdict(sighting, is_anomaly, classified.scores[task.anomaly]);
                 self.summary.scored += 1;
                 self.summary.anomalies += u64::from(is_anomaly);
                 if is_anomaly && self.summary.first_anomalies.len() < LISTED {
@@ -179,8 +205,8 @@ impl Output {
                 (BatchResult::Refusal(BatchRefusal { error: error.clone() }), true)
             }
         };
-        match told || self.respond == Respond::All {
-            true => self.write(&StreamEntry { line, result }),
+        match told || self.asked.respond == Respond::All {
+            true => self.write(&StreamEntry { line, result: BatchEntry::new(result, learner.tell(sighting)) }),
             false => Ok(()),
         }
     }
@@ -191,6 +217,11 @@ impl Output {
     /// If the encoder fails.
     pub fn early_end(&mut self, end: &LineError) -> io::Result<()> {
         self.write(end)
+    }
+
+    /// Learns from a line, to be called once for each in order.
+    pub fn observe(&self, log: &str) -> Option<Sighting> {
+        self.asked.learner.observe(log)
     }
 
     /// Adds to the metrics what came since the last time.
@@ -238,7 +269,7 @@ impl Output {
     /// As [`Self::send`].
     pub async fn finish(mut self) -> Result<Summary, ClientGone> {
         if let Some(mut sent) = self.sent.take() {
-            if self.respond == Respond::Anomalies {
+            if self.asked.respond == Respond::Anomalies {
                 let text = serde_json::to_vec(&Last { summary: &self.summary }).map_err(|_| ClientGone)?;
                 sent.encoder.write_all(&text).and_then(|()| sent.encoder.write_all(b"\n")).map_err(|_| ClientGone)?;
             }

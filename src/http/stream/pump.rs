@@ -91,7 +91,7 @@ pub struct Pump<R> {
 
 impl<R: AsyncRead + Send + Unpin> Pump<R> {
     pub fn new(input: Input<R>, output: Output, verdicts: Verdicts, task: Arc<Task>, config: &Server) -> Self {
-        let lost = || Err(ItemError::from(&RequestError::Inference));
+        let lost = || ItemError::from(&RequestError::Inference).into();
         Self {
             input,
             output,
@@ -174,9 +174,10 @@ impl<R: AsyncRead + Send + Unpin> Pump<R> {
         self.output.count(matches!(log, Ok(None)));
         match log {
             Ok(None) => {}
-            Err(error) => self.window.put(number, Err(error)),
+            Err(error) => self.window.put(number, error.into()),
             Ok(Some(log)) => {
                 let (verdicts, task, trace) = (self.verdicts.clone(), self.task.clone(), self.input.trace.clone());
+                let sighting = self.output.observe(&log);
                 self.window.run(number, log.len(), async move {
                     // The client waits for its stream and is held back meanwhile: a line that gave up would be a hole in it.
                     let deadline = Instant::now() + verdicts.handle().timeouts().max;
@@ -184,7 +185,8 @@ impl<R: AsyncRead + Send + Unpin> Pump<R> {
                     if let (Some(trace), Ok(answer)) = (trace, &answer) {
                         trace.one_of_many(&answer.classified.times);
                     }
-                    answer.map(|answer| answer.classified).map_err(|error| ItemError::from(&error))
+                    let result = answer.map(|answer| answer.classified).map_err(|error| ItemError::from(&error));
+                    Outcome { result, sighting }
                 });
             }
         }

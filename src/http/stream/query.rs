@@ -1,14 +1,13 @@
 //! The query parameters of a stream: what a batch call has in its body, and how to answer.
 
-use std::borrow::Cow;
-
-use serde_json::value::{RawValue, to_raw_value};
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
     super::{
+        detail::Detail,
         fields::share_in,
-        problem::{Problem, Rule, Step, whole},
+        problem::{Problem, Rule},
+        query,
     },
     entry::Format,
 };
@@ -35,6 +34,10 @@ pub struct Query {
     pub multi_label: Option<bool>,
     /// The name of the log's field in each JSON line, instead of `log_message`, `message` or `log`.
     pub field: Option<String>,
+    /// `none` (default), or `template`: entries also have `template_id`, `template`, `first_seen`, `count` and `novelty`. The
+    /// operator must have set `templates.enabled`.
+    #[param(inline, value_type = Option<Detail>)]
+    pub detail: Detail,
     /// `all` (default): an entry for each line. `anomalies`: only anomalies and errors, then a summary. `summary`: one
     /// object at the end, for clients that do not read before they have written everything.
     #[param(inline, value_type = Option<Respond>)]
@@ -60,16 +63,9 @@ impl Query {
     /// # Errors
     /// Every problem, in the order of the query.
     pub fn read(text: &str) -> Result<Self, Vec<Problem<'static>>> {
-        let (mut query, mut problems) = (Self::default(), Vec::new());
-        for (name, value) in form_urlencoded::parse(text.as_bytes()) {
-            if let Some((name, Err(rule))) = query.set(&name, &value) {
-                let input = to_raw_value(&*value).map_or(Cow::Borrowed(RawValue::NULL), Cow::Owned);
-                let mut problem = whole(rule, input);
-                problem.loc = vec![Step::Name("query"), Step::Name(name)];
-                problems.push(problem);
-            }
-        }
-        if problems.is_empty() { Ok(query) } else { Err(problems) }
+        let mut read = Self::default();
+        query::read(text, |name, value| read.set(name, value))?;
+        Ok(read)
     }
 
     fn set(&mut self, name: &str, value: &str) -> Option<(&'static str, Result<(), Rule>)> {
@@ -87,6 +83,7 @@ impl Query {
             }
             "multi_label" => ("multi_label", flag(value).map(|flag| self.multi_label = Some(flag))),
             "field" => ("field", said(value).map(|field| self.field = Some(field))),
+            "detail" => ("detail", Detail::read(value).map(|detail| self.detail = detail)),
             "respond" => ("respond", respond(value).map(|respond| self.respond = respond)),
             _ => return None,
         })
@@ -128,13 +125,13 @@ fn respond(value: &str) -> Result<Respond, Rule> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::super::problem::Step, *};
 
     #[test]
     fn parameters() {
         assert_eq!(Query::read("").unwrap(), Query::default());
         let text = "threshold=.7&source=web&labels=a%20b&labels=c,d&anomaly_label=c,d&hypothesis_template=It+is+%7B%7D.\
-                    &multi_label=true&field=event&respond=all&respond=summary&other=1";
+                    &multi_label=true&field=event&detail=template&respond=all&respond=summary&other=1";
         let expected = Query {
             threshold: Some(0.7),
             source: Some("web".into()),
@@ -143,6 +140,7 @@ mod tests {
             hypothesis_template: Some("It is {}.".into()),
             multi_label: Some(true),
             field: Some("event".into()),
+            detail: Detail::Template,
             respond: Respond::Summary,
         };
         assert_eq!(Query::read(text).unwrap(), expected);
@@ -150,7 +148,7 @@ mod tests {
 
     #[test]
     fn problems_name_the_parameter() {
-        let problems = Query::read("respond=x&threshold=2&labels=&multi_label=yes&field=+").unwrap_err();
+        let problems = Query::read("respond=x&threshold=2&labels=&multi_label=yes&field=+&detail=all").unwrap_err();
         let found: Vec<_> = problems.iter().map(|p| (p.r#type, p.loc[1], p.input.get())).collect();
         let expected = [
             ("value_error", "respond", "\"x\""),
@@ -158,6 +156,7 @@ mod tests {
             ("string_too_short", "labels", "\"\""),
             ("bool_type", "multi_label", "\"yes\""),
             ("string_too_short", "field", "\" \""),
+            ("value_error", "detail", "\"all\""),
         ];
         assert_eq!(found, expected.map(|(kind, name, input)| (kind, Step::Name(name), input)));
     }

@@ -1,6 +1,6 @@
 //! An engine with fake devices, and the HTTP server before it, on a port of the system's choice.
 
-use std::{net::SocketAddr, path::Path, sync::Arc};
+use std::{net::SocketAddr, path::Path, sync::Arc, time::SystemTime};
 
 use crossbeam_channel::{Sender, bounded};
 use oddlog::{
@@ -10,6 +10,7 @@ use oddlog::{
     http::{self, App, Doors},
     metrics::Metrics,
     model::{Model, ModelFiles, ModelSpec, PairTokenizer},
+    novelty::Novelty,
     telemetry::Traces,
     verdicts::Verdicts,
 };
@@ -96,11 +97,14 @@ impl Setup {
         let private = config.server.private_address().unwrap().map(bind);
         let private_address = private.as_ref().map(|listener| listener.local_addr().unwrap());
         let traces = Traces::start(&config.telemetry, handle.metrics().clone()).unwrap().map(Arc::new);
+        let novelty = || Novelty::open(&config.templates, handle.metrics().templates(), SystemTime::now()).unwrap();
+        let novelty = config.learns_templates().then(|| Arc::new(novelty()));
         let app = Arc::new(
             App::new(Verdicts::new(handle.clone(), &config.cache), config.server, "tiny".into())
                 .unwrap()
                 .with_log(config.log)
-                .with_traces(traces.clone()),
+                .with_traces(traces.clone())
+                .with_novelty(novelty),
         );
         let (stop, stopped) = oneshot::channel();
         let doors = Doors { public: listener, private, lent: false };

@@ -1,0 +1,236 @@
+//! What is known by template: which one a log is of, and whether its scores may be reused.
+//!
+//! A text that is answered by its template again and again may be answered wrongly each time. So each text is owed the doubts
+//! with which it was answered so far: the wrong answers to expect of it. Beyond the largest doubt it is scored, which settles
+//! it for as long as the exact memory holds.
+//!
+//! Bounded: the miner bounds the templates, and texts share a table of fixed size in which later ones take the places of
+//! earlier ones. It does not know engines, tokens or waiting.
+
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher, Hash, RandomState},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
+
+use crate::{
+    records::recognise,
+    templates::{Miner, Policy, Settings, State, TemplateId, Trust, mask_start},
+};
+
+/// Places for texts that were answered by a template.
+const PLACES: usize = 1 << 16;
+
+/// All templates, and what is known of their verdicts.
+pub struct Kinds {
+    policy: Policy,
+    /// Share of reused scores that are checked.
+    check_share: f64,
+    known: Mutex<Known>,
+    /// Keyed at random: whoever writes logs cannot choose who shares a place.
+    hasher: RandomState,
+    start: Instant,
+}
+
+struct Known {
+    miner: Miner,
+    /// Of templates that the miner has.
+    trusts: HashMap<TemplateId, Trust>,
+    owed: Box<[Owed]>,
+    random: fastrand::Rng,
+}
+
+/// What a text is owed.
+#[derive(Clone, Copy, Default)]
+struct Owed {
+    text: u32,
+    doubts: f32,
+}
+
+/// How a log is to be answered.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Use {
+    /// With the scores of its template.
+    Reuse {
+        /// One a label.
+        scores: Vec<f32>,
+        /// The anomaly label's among them.
+        score: f32,
+        /// Whether the log is to be scored all the same, later.
+        check: bool,
+    },
+    /// By the model.
+    Ask {
+        /// Whether others of its template should wait for what is found.
+        wait: bool,
+    },
+}
+
+impl Kinds {
+    /// Nothing known yet. `seed` decides which answers are checked.
+    pub fn new(policy: Policy, check_share: f64, max_templates: usize, seed: u64, now: Instant) -> Self {
+        let known = Known {
+            miner: Miner::new(Settings { max_templates, ..Settings::default() }),
+            trusts: HashMap::new(),
+            owed: vec![Owed::default(); PLACES].into(),
+            random: fastrand::Rng::with_seed(seed),
+        };
+        Self { policy, check_share, known: Mutex::new(known), hasher: RandomState::new(), start: now }
+    }
+
+    /// When scores are reused.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// The template of a log, which learns from it.
+    pub fn sight(&self, log: &str) -> TemplateId {
+        let mut masked = String::new();
+        mask_start(&log[recognise(log).len..], &mut masked);
+        let mut known = self.known();
+        let matched = known.miner.add_masked(&masked);
+        for forgotten in &matched.forgotten {
+            known.trusts.remove(forgotten);
+        }
+        matched.id
+    }
+
+    /// How a log of the template `id` is to be answered, of which the model would read `input`.
+    pub fn decide(&self, id: TemplateId, input: &impl Hash, now: Instant) -> Use {
+        let now_s = self.seconds(now);
+        let hash = self.hasher.hash_one(input);
+        let (place, text) = (hash as usize % PLACES, (hash >> 32) as u32);
+        let mut known = self.known();
+        let Known { trusts, owed, random, .. } = &mut *known;
+        let Some(trust) = trusts.get(&id) else { return Use::Ask { wait: true } };
+        match trust.state(&self.policy, now_s) {
+            State::Learning => return Use::Ask { wait: true },
+            State::Volatile => return Use::Ask { wait: false },
+            State::Trusted => {}
+        }
+        let before = if owed[place].text == text { owed[place].doubts } else { 0.0 };
+        let doubts = before + trust.doubt(&self.policy, now_s);
+        if doubts > self.policy.max_doubt {
+            owed[place] = Owed::default();
+            return Use::Ask { wait: false };
+        }
+        owed[place] = Owed { text, doubts };
+        let check = random.f64() < self.check_share;
+        Use::Reuse { scores: trust.scores().to_vec(), score: trust.score(), check }
+    }
+
+    /// Takes in the scores of a member of the template `id`, unless that was forgotten meanwhile.
+    pub fn learn(&self, id: TemplateId, scores: &[f32], anomaly: usize, now: Instant) {
+        let now_s = self.seconds(now);
+        let mut known = self.known();
+        if known.miner.get(id).is_some() {
+            known.trusts.entry(id).or_default().learn(scores, scores[anomaly], now_s);
+        }
+    }
+
+    /// Templates that are learning, trusted and volatile.
+    pub fn count(&self, now: Instant) -> [usize; 3] {
+        let now_s = self.seconds(now);
+        let known = self.known();
+        let mut counts = [known.miner.templates().len() - known.trusts.len(), 0, 0];
+        for trust in known.trusts.values() {
+            counts[match trust.state(&self.policy, now_s) {
+                State::Learning => 0,
+                State::Trusted => 1,
+                State::Volatile => 2,
+            }] += 1;
+        }
+        counts
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        // A poisoned lock guards parts that are each whole; at worst a template is learned anew.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn seconds(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.start).as_secs()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kinds(max_doubt: f32, check_share: f64, max_templates: usize) -> Kinds {
+        let policy = Policy { boundaries: vec![0.5], max_doubt, ttl_s: 60 };
+        Kinds::new(policy, check_share, max_templates, 7, Instant::now())
+    }
+
+    fn decide(kinds: &Kinds, id: TemplateId, input: u32) -> Use {
+        kinds.decide(id, &input, Instant::now())
+    }
+
+    #[test]
+    fn the_prefix_is_no_part_of_the_template() {
+        let kinds = kinds(0.2, 0.0, 100);
+        let id = kinds.sight("took 14 ms for 10.0.0.1");
+        assert_eq!(kinds.sight("took 900 ms for 10.0.0.77"), id);
+        assert_eq!(kinds.sight("2026-11-25T10:00:00Z INFO took 9 ms for 10.0.0.7"), id);
+        assert_ne!(kinds.sight("disk sda1 is full"), id);
+        assert_eq!(kinds.count(Instant::now()), [2, 0, 0]);
+        let long = format!("took {}", "é".repeat(1 << 20));
+        assert_eq!(kinds.sight(&long), kinds.sight(&format!("{long} and more")));
+    }
+
+    #[test]
+    fn scores_are_reused_once_they_are_known() {
+        let kinds = kinds(0.2, 0.0, 100);
+        let id = kinds.sight("took 14 ms");
+        assert_eq!(decide(&kinds, id, 1), Use::Ask { wait: true });
+        kinds.learn(id, &[0.9, 0.1], 0, Instant::now());
+        let expected = Use::Reuse { scores: vec![0.9, 0.1], score: 0.9, check: false };
+        assert_eq!(decide(&kinds, id, 2), expected);
+        for score in [0.1, 0.9, 0.1] {
+            kinds.learn(id, &[score, 1.0 - score], 0, Instant::now());
+        }
+        assert_eq!(decide(&kinds, id, 3), Use::Ask { wait: false }, "its members disagree");
+        assert_eq!(kinds.count(Instant::now()), [0, 0, 1]);
+    }
+
+    #[test]
+    fn a_text_that_comes_again_is_scored_in_the_end() {
+        let kinds = kinds(0.2, 0.0, 100);
+        let id = kinds.sight("took 14 ms");
+        // Near enough to the threshold for some doubt.
+        kinds.learn(id, &[0.55, 0.45], 0, Instant::now());
+        let reused = (0..1000).take_while(|_| matches!(decide(&kinds, id, 1), Use::Reuse { .. })).count();
+        assert!((1..20).contains(&reused), "{reused}");
+        assert!(matches!(decide(&kinds, id, 2), Use::Reuse { .. }), "another text owes nothing to it");
+        // Far from it hardly any.
+        let sure = kinds.sight("disk sda1 is full");
+        kinds.learn(sure, &[0.99, 0.01], 0, Instant::now());
+        assert!((0..10_000).all(|_| matches!(decide(&kinds, sure, 3), Use::Reuse { .. })));
+    }
+
+    #[test]
+    fn a_share_is_checked() {
+        let kinds = kinds(0.2, 0.1, 100);
+        let id = kinds.sight("took 14 ms");
+        kinds.learn(id, &[0.99, 0.01], 0, Instant::now());
+        let checks = (0..10_000).filter(|i| matches!(decide(&kinds, id, *i), Use::Reuse { check: true, .. })).count();
+        assert!((800..1200).contains(&checks), "{checks}");
+    }
+
+    #[test]
+    fn what_is_forgotten_is_forgotten_whole() {
+        let kinds = kinds(0.2, 0.0, 8);
+        for i in 0..200u32 {
+            // Words without digits, all different.
+            let word: String = i.to_string().bytes().map(|b| char::from(b'a' + b - b'0')).collect();
+            let id = kinds.sight(&format!("{word} {word}x {word}y"));
+            kinds.learn(id, &[0.9, 0.1], 0, Instant::now());
+        }
+        assert_eq!(kinds.known().trusts.len(), 8);
+        assert_eq!(kinds.count(Instant::now()), [0, 8, 0]);
+        let gone = TemplateId(1);
+        kinds.learn(gone, &[0.9, 0.1], 0, Instant::now());
+        assert_eq!(decide(&kinds, gone, 1), Use::Ask { wait: true });
+    }
+}
