@@ -15,7 +15,9 @@ use super::engine::{classify, lines, model, spawn};
 fn start(devices: Vec<FakeDevice>) -> Engine {
     let makers = devices.into_iter().map(FakeDevice::maker).collect();
     // One log a run: who runs how many shows who was asked.
-    let batching = Batching { max_batch_rows: 2, ..Batching::default() };
+    // However little of the processor the devices get, nothing is refused for it.
+    let patient = Batching { max_queue_wait_ms: 60_000, request_timeout_ms: 60_000, ..Batching::default() };
+    let batching = Batching { max_batch_rows: 2, ..patient };
     let fleet = Fleet { makers, rules: Devices::default() };
     Engine::start(&model(), fleet, &Scoring::default(), &batching, Metrics::new().unwrap()).unwrap()
 }
