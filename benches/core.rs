@@ -68,6 +68,7 @@ fn queue_push_and_take(bencher: Bencher) {
         max_padding: 0.25,
         bulk_share: 0.2,
         max_delay: Duration::ZERO,
+        aim: None,
     };
     let now = Instant::now();
     bencher.counter(ItemsCount::new(1000usize)).with_inputs(Queue::default).bench_values(|mut queue| {

@@ -1,7 +1,8 @@
 //! Our tokenizers beside the library's own, on real lines: the same ids, and how long a line and the start take, and the
 //! memory that stays.
 //!
-//! Usage: `tokenizer --model DIR --lines FILE`; JSON on standard output. Exit code 1 if any line has other ids.
+//! Usage: `tokenizer --model DIR --lines FILE [--lengths]`; JSON on standard output, with `--lengths` how many lines have
+//! 0, 1, 2, ... tokens. Exit code 1 if any line has other ids.
 
 use std::{
     collections::HashSet,
@@ -24,6 +25,9 @@ struct Args {
     model: PathBuf,
     #[arg(long)]
     lines: PathBuf,
+    /// Counts lines by their number of tokens, and nothing else.
+    #[arg(long)]
+    lengths: bool,
     /// Given by `cargo bench`; means nothing here.
     #[arg(long, hide = true)]
     bench: bool,
@@ -61,6 +65,14 @@ fn main() -> ExitCode {
     let text = String::from_utf8_lossy(&std::fs::read(&args.lines).expect("--lines is a file")).into_owned();
     let lines: Vec<&str> = text.lines().collect();
 
+    if args.lengths {
+        let own = PairTokenizer::read(&path, 512).expect("it is a tokenizer");
+        let mut counts = vec![0usize; 512];
+        lines.iter().for_each(|line| counts[own.encode_log(line, 6..=6).ids.len().min(511)] += 1);
+        counts.truncate(1 + counts.iter().rposition(|count| *count > 0).unwrap_or_default());
+        println!("{}", serde_json::json!(counts));
+        return ExitCode::SUCCESS;
+    }
     let before = own_mb();
     let (own, own_start) = timed(|| PairTokenizer::read(&path, 1 << 20).expect("it is a tokenizer"));
     let own_memory = own_mb() - before;

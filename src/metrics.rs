@@ -139,6 +139,12 @@ pub struct DeviceMetrics {
     pub up: Gauge,
     /// Padded tokens that it takes at once at present.
     pub token_budget: Gauge,
+    /// Padded tokens that it ran.
+    pub tokens: Counter,
+    /// What it has learned a run costs in seconds: fixed, a thousand tokens, a million tokens x length.
+    pub cost: [Gauge; 3],
+    /// Times that it left what waits to a faster device.
+    pub left: Counter,
     /// Times that it was out of memory.
     pub budget_shrinks: Counter,
     /// Batches that failed and were halved.
@@ -360,6 +366,10 @@ impl Metrics {
             run_time: histogram!("oddlog_device_run_duration_seconds", "device" => name()),
             up: gauge!("oddlog_device_up", "device" => name()),
             token_budget: gauge!("oddlog_device_token_budget", "device" => name()),
+            tokens: counter!("oddlog_device_tokens_total", "device" => name()),
+            cost: ["run", "kilotoken", "megapair"]
+                .map(|of| gauge!("oddlog_device_cost_seconds", "device" => name(), "of" => of)),
+            left: counter!("oddlog_device_left_to_faster_total", "device" => name()),
             budget_shrinks: counter!("oddlog_device_budget_shrinks_total", "device" => name()),
             halved: counter!("oddlog_device_halved_batches_total", "device" => name()),
             terminated: counter!("oddlog_device_terminated_runs_total", "device" => name()),

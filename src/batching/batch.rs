@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use super::Cost;
+
 /// Who asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Class {
@@ -55,15 +57,32 @@ pub struct Limits {
     pub bulk_share: f64,
     /// How long the oldest item waits for company.
     pub max_delay: Duration,
+    /// How long a run should take; a single item may take longer.
+    pub aim: Option<Aim>,
+}
+
+/// A device's cost, and the time that its runs should take.
+#[derive(Debug, Clone, Copy)]
+pub struct Aim {
+    /// What runs cost there.
+    pub cost: Cost,
+    /// Seconds that a run should take at most.
+    pub seconds: f64,
 }
 
 impl Limits {
-    /// Most tokens of a batch of `class`.
-    pub fn tokens_of(&self, class: Class) -> usize {
+    /// Most tokens of a batch of `class` whose rows have `len` tokens.
+    pub fn tokens_of(&self, class: Class, len: usize) -> usize {
         match class {
-            Class::Interactive => self.max_tokens,
-            Class::Bulk => self.max_bulk_tokens.min(self.max_tokens),
+            Class::Interactive => self.tokens(len),
+            Class::Bulk => self.tokens(len).min(self.max_bulk_tokens),
         }
+    }
+
+    /// Most tokens of any batch whose rows have `len` tokens.
+    pub fn tokens(&self, len: usize) -> usize {
+        let in_time = self.aim.map_or(usize::MAX, |aim| aim.cost.tokens_within(aim.seconds, len));
+        self.max_tokens.min(in_time)
     }
 }
 

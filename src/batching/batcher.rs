@@ -1,13 +1,16 @@
 //! The batcher: the inbox's two ends and the queue between them. A free device asks it for a batch.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Instant,
 };
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError, bounded};
 
-use super::{Batch, Entry, Job, JobError, Limits, Pace, Queue, Rate, idle::Idle};
+use super::{Asker, Batch, Choice, Desk, Entry, Job, JobError, Pace, Rate, idle::Idle};
 use crate::metrics::Metrics;
 
 /// The sending end. Dropping the last one closes the inbox: what is in it is still handed out.
@@ -56,6 +59,8 @@ pub struct Batcher {
     waiting: Mutex<Waiting>,
     /// Looked at without the lock, to see whether something came.
     arrivals: Receiver<Entry<Job>>,
+    /// Whether something was left to faster devices, which may be about to wait.
+    left: AtomicBool,
     idle: Arc<Idle>,
     rate: Arc<Rate>,
     metrics: Arc<Metrics>,
@@ -64,7 +69,7 @@ pub struct Batcher {
 /// What only one device at a time may touch.
 struct Waiting {
     inbox: Receiver<Entry<Job>>,
-    queue: Queue<Job>,
+    desk: Desk<Job>,
     pace: Pace,
 }
 
@@ -73,33 +78,38 @@ enum Answer {
     Batch(Batch<Job>),
     /// Nothing until then, or until something comes.
     Wait(Option<Instant>),
+    /// What there is is left to faster devices. Ask again then.
+    Leave(Instant),
     /// Nothing any more.
     Closed,
 }
 
 impl Batcher {
     /// A batcher and the way into it, for at most `jobs` jobs that no device has looked at; what it holds besides is
-    /// bounded by admission. It measures into `rate`.
-    pub fn new(jobs: usize, rate: Arc<Rate>, metrics: Arc<Metrics>) -> (Inbox, Self) {
+    /// bounded by admission. `devices` will ask. It measures into `rate`.
+    pub fn new(jobs: usize, devices: usize, rate: Arc<Rate>, metrics: Arc<Metrics>) -> (Inbox, Self) {
         let (sender, receiver) = bounded(jobs);
         let idle = Arc::new(Idle::default());
         let inbox = Inbox { jobs: Some(sender), idle: idle.clone() };
-        let waiting = Waiting { inbox: receiver.clone(), queue: Queue::default(), pace: Pace::default() };
-        (inbox, Self { waiting: Mutex::new(waiting), arrivals: receiver, idle, rate, metrics })
+        let waiting = Waiting { inbox: receiver.clone(), desk: Desk::new(devices), pace: Pace::default() };
+        let left = AtomicBool::new(false);
+        (inbox, Self { waiting: Mutex::new(waiting), arrivals: receiver, left, idle, rate, metrics })
     }
 
     /// Waits for the next batch; never an empty one. `None` when the inbox is closed and everything was handed out.
     ///
     /// Jobs whose deadline has passed are answered here, and those whose client is gone are dropped, before they cost
-    /// a run.
-    pub fn next_batch(&self, limits: &Limits) -> Option<Batch<Job>> {
+    /// a run. What faster devices finish sooner is left to them; `left` is told each time.
+    pub fn next_batch(&self, asker: &Asker, left: impl Fn()) -> Option<Batch<Job>> {
         let mut rested = false;
         loop {
-            let (answer, more) = {
+            let (answer, more, rank) = {
                 // A poisoned lock guards a queue that is still whole: nothing here panics between two of its changes.
                 let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-                let answer = self.ask(&mut waiting, limits, rested);
-                (answer, !waiting.queue.is_empty())
+                let answer = self.ask(&mut waiting, asker, rested);
+                self.left.store(matches!(answer, Answer::Leave(_)), Ordering::Release);
+                let rank = if matches!(answer, Answer::Batch(_)) { 0 } else { waiting.desk.rank(asker) };
+                (answer, !waiting.desk.queue.is_empty(), rank)
             };
             match answer {
                 Answer::Batch(batch) => {
@@ -111,7 +121,15 @@ impl Batcher {
                 }
                 Answer::Wait(until) => {
                     rested = true;
-                    self.idle.wait(until, || !self.arrivals.is_empty());
+                    self.idle.wait(rank, until, || !self.arrivals.is_empty() || self.left.load(Ordering::Acquire));
+                }
+                Answer::Leave(until) => {
+                    rested = true;
+                    left();
+                    // The word that woke this device may have been meant for a faster one; one that is about to wait sees
+                    // the flag.
+                    self.idle.wake_below(rank);
+                    Idle::pause(until);
                 }
                 Answer::Closed => return None,
             }
@@ -121,7 +139,7 @@ impl Batcher {
     /// Answers what has expired, for when no device asks.
     pub fn expire(&self) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let Waiting { inbox, queue, .. } = &mut *waiting;
+        let Waiting { inbox, desk: Desk { queue, .. }, .. } = &mut *waiting;
         inbox.try_iter().for_each(|entry| queue.push(entry));
         let expired = queue.take_expired(Instant::now());
         self.left_queue(&expired);
@@ -131,14 +149,15 @@ impl Batcher {
     /// Drops what waits, which answers it, for when no device will ever ask.
     pub fn clear(&self) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let Waiting { inbox, queue, .. } = &mut *waiting;
+        let Waiting { inbox, desk: Desk { queue, .. }, .. } = &mut *waiting;
         inbox.try_iter().for_each(|entry| queue.push(entry));
         let all = queue.take_if(|_| true);
         self.left_queue(&all);
     }
 
-    fn ask(&self, waiting: &mut Waiting, limits: &Limits, rested: bool) -> Answer {
-        let Waiting { inbox, queue, pace } = waiting;
+    fn ask(&self, waiting: &mut Waiting, asker: &Asker, rested: bool) -> Answer {
+        let Waiting { inbox, desk, pace } = waiting;
+        let queue = &mut desk.queue;
         let closed = loop {
             match inbox.try_recv() {
                 Ok(entry) => queue.push(entry),
@@ -155,21 +174,20 @@ impl Batcher {
         self.left_queue(&abandoned);
         drop(abandoned);
         loop {
-            let wait = match queue.due_at(limits) {
-                None if closed => return Answer::Closed,
-                None => Some(Answer::Wait(None)),
-                Some(due) if due > now && !closed => Some(Answer::Wait(Some(due))),
-                Some(_) => None,
-            };
-            if let Some(wait) = wait {
-                pace.idle();
-                return wait;
-            }
-            if let Some(batch) = queue.take(limits).and_then(|batch| self.without_abandoned(batch)) {
-                if let Some(rate) = pace.taken(now, batch.tokens(), !queue.is_empty(), rested) {
-                    self.rate.set(rate, now);
+            match desk.ask(asker, now, closed) {
+                Choice::Wait(None) if closed => return Answer::Closed,
+                Choice::Wait(until) => {
+                    pace.idle();
+                    return Answer::Wait(until);
                 }
-                return Answer::Batch(batch);
+                Choice::Leave(until) => return Answer::Leave(until),
+                Choice::Batch(batch) => {
+                    let Some(batch) = self.without_abandoned(batch) else { continue };
+                    if let Some(rate) = pace.taken(now, batch.tokens(), !desk.queue.is_empty(), rested) {
+                        self.rate.set(rate, now);
+                    }
+                    return Answer::Batch(batch);
+                }
             }
         }
     }

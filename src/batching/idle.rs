@@ -1,7 +1,7 @@
 //! Where free devices wait. The last one to go idle is the first to be woken: its caches are warm.
 //!
-//! A lone stream of requests then stays on one device instead of going round all of them. It does not know what they
-//! wait for.
+//! A lone stream of requests then stays on one device instead of going round all of them. Devices have ranks: one that is
+//! slower than others is woken after them. It does not know what they wait for.
 //!
 //! ```text
 //! device: wait(until, ready?)  -> on the stack, asks again for a moment, parks
@@ -28,15 +28,27 @@ pub struct Idle {
 
 #[derive(Debug, Default)]
 struct State {
-    waiting: Vec<Thread>,
+    /// With ranks, the last one to come at the end.
+    waiting: Vec<(usize, Thread)>,
     closed: bool,
 }
 
 impl Idle {
-    /// Wakes the thread that went idle last, if any waits.
+    /// Wakes the thread that went idle last of those with the lowest rank, if any waits.
     pub fn wake_one(&self) {
-        let woken = self.lock().waiting.pop();
-        if let Some(thread) = woken {
+        self.wake_below(usize::MAX);
+    }
+
+    /// The same, but only a thread whose rank is below `rank`.
+    pub fn wake_below(&self, rank: usize) {
+        let woken = {
+            let waiting = &mut self.lock().waiting;
+            // The last of the lowest: the first one from the end that no other is below.
+            let lowest = waiting.iter().enumerate().rev().min_by_key(|(_, (rank, _))| *rank);
+            let found = lowest.filter(|(_, (lowest, _))| *lowest < rank).map(|(at, _)| at);
+            found.map(|at| waiting.remove(at))
+        };
+        if let Some((_, thread)) = woken {
             thread.unpark();
         }
     }
@@ -48,12 +60,13 @@ impl Idle {
             state.closed = true;
             std::mem::take(&mut state.waiting)
         };
-        woken.iter().for_each(Thread::unpark);
+        woken.iter().for_each(|(_, thread)| thread.unpark());
     }
 
     /// Waits until woken, until the moment `until`, until `ready`, or not at all if closed. It may return too early; a
-    /// change of `ready` is seen without a call of [`wake_one`](Self::wake_one) only at first.
-    pub fn wait(&self, until: Option<Instant>, ready: impl Fn() -> bool) {
+    /// change of `ready` is seen without a call of [`wake_one`](Self::wake_one) only at first, and by those of rank 0 for
+    /// a while.
+    pub fn wait(&self, rank: usize, until: Option<Instant>, ready: impl Fn() -> bool) {
         let me = thread::current();
         let id = me.id();
         {
@@ -61,9 +74,9 @@ impl Idle {
             if state.closed {
                 return;
             }
-            state.waiting.push(me);
+            state.waiting.push((rank, me));
         }
-        let parks_at = Instant::now() + LOOK;
+        let parks_at = Instant::now() + if rank == 0 { LOOK } else { Duration::ZERO };
         let parks_at = until.map_or(parks_at, |until| until.min(parks_at));
         let ready = loop {
             if ready() {
@@ -80,7 +93,12 @@ impl Idle {
                 None => thread::park(),
             }
         }
-        self.lock().waiting.retain(|thread| thread.id() != id);
+        self.lock().waiting.retain(|(_, thread)| thread.id() != id);
+    }
+
+    /// Waits until the moment `until`, and is not woken. It may return too early.
+    pub fn pause(until: Instant) {
+        thread::park_timeout(until.saturating_duration_since(Instant::now()));
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -104,7 +122,7 @@ mod tests {
         let (idle, told, (gate, tokens)) = (idle.clone(), told.clone(), bounded::<()>(8));
         start(move || {
             for () in tokens {
-                idle.wait(None, || false);
+                idle.wait(0, None, || false);
                 told.send(name).unwrap();
             }
         });
@@ -155,14 +173,14 @@ mod tests {
         let mut woken = [next(&told), next(&told)];
         woken.sort_unstable();
         assert_eq!(woken, ['a', 'b']);
-        idle.wait(None, || false);
+        idle.wait(0, None, || false);
     }
 
     #[test]
     fn a_moment_or_readiness_ends_the_wait() {
         let idle = Idle::default();
-        idle.wait(Some(Instant::now()), || false);
-        idle.wait(None, || true);
+        idle.wait(0, Some(Instant::now()), || false);
+        idle.wait(0, None, || true);
         assert_eq!(idle.lock().waiting.len(), 0);
     }
 
@@ -177,7 +195,7 @@ mod tests {
                     match inbox.try_recv() {
                         Ok(job) => done.send(job).unwrap(),
                         Err(crossbeam_channel::TryRecvError::Disconnected) => return,
-                        Err(crossbeam_channel::TryRecvError::Empty) => idle.wait(None, || !inbox.is_empty()),
+                        Err(crossbeam_channel::TryRecvError::Empty) => idle.wait(0, None, || !inbox.is_empty()),
                     }
                 }
             });

@@ -66,23 +66,35 @@ impl<T> Lanes<T> {
         self.removed(&taken[before..]);
     }
 
-    /// When the oldest item came.
-    pub fn oldest(&self) -> Option<Instant> {
-        self.oldest_lane().map(|(at, _)| at)
+    /// When the oldest item came, and how long it is.
+    pub fn oldest_lane(&self) -> Option<(Instant, usize)> {
+        self.lanes.iter().filter_map(|(len, lane)| Some((lane.front()?.enqueued_at, *len))).min()
     }
 
-    fn oldest_lane(&self) -> Option<(Instant, usize)> {
-        self.lanes.iter().filter_map(|(len, lane)| Some((lane.front()?.enqueued_at, *len))).min()
+    /// The newest item.
+    pub fn newest(&self) -> Option<&Entry<T>> {
+        self.lanes.values().filter_map(VecDeque::back).max_by_key(|entry| entry.enqueued_at)
     }
 
     /// The next batch, or `None` if nothing waits.
     pub fn take(&mut self, class: Class, limits: &Limits) -> Option<Batch<T>> {
         let (_, anchor) = self.oldest_lane()?;
+        Some(self.fill(anchor, limits, limits.tokens_of(class, anchor), End::Oldest))
+    }
+
+    /// A batch of at most `max_tokens` that begins with the newest item, joined by others that came at `since` or later.
+    pub fn take_newest(&mut self, limits: &Limits, max_tokens: usize, since: Instant) -> Option<Batch<T>> {
+        let anchor = self.newest()?.padded_len;
+        Some(self.fill(anchor, limits, max_tokens, End::Newest(since)))
+    }
+
+    fn fill(&mut self, anchor: usize, limits: &Limits, max_tokens: usize, end: End) -> Batch<T> {
         let mut filling = Filling {
             batch: Batch { entries: Vec::new(), rows: 0, padded_len: anchor, closed_by: CloseReason::Empty },
             useful: 0,
-            max_tokens: limits.tokens_of(class),
+            max_tokens,
             limits,
+            end,
         };
         let mut order: Vec<usize> = self.lanes.keys().copied().collect();
         // At equal distance the shorter lane first: it costs padding of its own only.
@@ -104,13 +116,21 @@ impl<T> Lanes<T> {
         }
         let batch = filling.batch;
         self.removed(&batch.entries);
-        Some(batch)
+        batch
     }
 
     fn removed(&mut self, entries: &[Entry<T>]) {
         self.len -= entries.len();
         self.tokens -= entries.iter().map(Entry::tokens).sum::<usize>();
     }
+}
+
+/// Which end of the lanes a batch is taken from.
+#[derive(Debug, Clone, Copy)]
+enum End {
+    Oldest,
+    /// But nothing older than this, except the first.
+    Newest(Instant),
 }
 
 /// A batch that grows.
@@ -120,19 +140,28 @@ struct Filling<'a, T> {
     useful: usize,
     max_tokens: usize,
     limits: &'a Limits,
+    end: End,
 }
 
 impl<T> Filling<'_, T> {
     /// Moves items of `lane`, of length `len`, into the batch while they fit; says what stopped it, `None` if the lane
     /// ran dry.
     fn fill_from(&mut self, len: usize, lane: &mut VecDeque<Entry<T>>) -> Option<CloseReason> {
-        let Self { batch, useful, max_tokens, limits } = self;
-        while let Some(next) = lane.front() {
-            let rows = batch.rows + next.rows;
+        let Self { batch, useful, max_tokens, limits, end } = self;
+        let end = *end;
+        let look = |lane: &VecDeque<Entry<T>>| match end {
+            End::Oldest => lane.front().map(|next| (next.rows, true)),
+            End::Newest(since) => lane.back().map(|next| (next.rows, next.enqueued_at >= since)),
+        };
+        while let Some((next_rows, joins)) = look(lane) {
+            let rows = batch.rows + next_rows;
             let padded_len = batch.padded_len.max(len);
             let tokens = rows * padded_len;
-            let needed = *useful + next.rows * len;
+            let needed = *useful + next_rows * len;
             if !batch.entries.is_empty() {
+                if !joins {
+                    return Some(CloseReason::Empty);
+                }
                 if rows > limits.max_rows {
                     return Some(CloseReason::Rows);
                 }
@@ -144,7 +173,10 @@ impl<T> Filling<'_, T> {
                 }
             }
             (batch.rows, batch.padded_len, *useful) = (rows, padded_len, needed);
-            batch.entries.extend(lane.pop_front());
+            batch.entries.extend(match end {
+                End::Oldest => lane.pop_front(),
+                End::Newest(_) => lane.pop_back(),
+            });
         }
         None
     }

@@ -71,8 +71,9 @@ impl<T> Queue<T> {
 
     /// When a batch should leave even if it is not full: the oldest item's arrival plus the delay. `None` if empty.
     pub fn due_at(&self, limits: &Limits) -> Option<Instant> {
-        let oldest = self.interactive.oldest().into_iter().chain(self.bulk.oldest()).min()?;
-        let full = |lanes: &Lanes<T>, class| lanes.tokens() >= limits.tokens_of(class);
+        let oldest = self.interactive.oldest_lane().into_iter().chain(self.bulk.oldest_lane()).min()?;
+        let (oldest, len) = oldest;
+        let full = |lanes: &Lanes<T>, class| lanes.tokens() >= limits.tokens_of(class, len);
         let full = full(&self.interactive, Class::Interactive) || full(&self.bulk, Class::Bulk);
         Some(if full { oldest } else { oldest + limits.max_delay })
     }
@@ -81,7 +82,7 @@ impl<T> Queue<T> {
     pub fn take(&mut self, limits: &Limits) -> Option<Batch<T>> {
         let contested = !self.interactive.is_empty() && !self.bulk.is_empty();
         let bulk_leads = match contested {
-            true => self.earned >= limits.tokens_of(Class::Bulk) as f64,
+            true => self.earned >= self.bulk_batch(limits) as f64,
             false => self.interactive.is_empty(),
         };
         if bulk_leads {
@@ -93,6 +94,37 @@ impl<T> Queue<T> {
         let share = limits.bulk_share;
         self.earned = if contested { self.earned + batch.tokens() as f64 * share / (1.0 - share) } else { 0.0 };
         Some(batch)
+    }
+
+    /// Tokens of the bulk batch that would be next.
+    fn bulk_batch(&self, limits: &Limits) -> usize {
+        self.bulk.oldest_lane().map_or(0, |(_, len)| limits.tokens_of(Class::Bulk, len))
+    }
+
+    /// The item that would be the last to be taken: bulk items come after single requests, newer ones after older ones.
+    pub fn newest(&self) -> Option<&Entry<T>> {
+        self.bulk.newest().or_else(|| self.interactive.newest())
+    }
+
+    /// When the oldest and the newest item of the class of [`newest`](Self::newest) came.
+    pub fn span(&self) -> Option<(Instant, Instant)> {
+        let lanes = self.last_lanes();
+        Some((lanes.oldest_lane()?.0, lanes.newest()?.enqueued_at))
+    }
+
+    /// A batch from the end of the queue, for a device that is too slow for its head: it begins with the
+    /// [`newest`](Self::newest) item, and is joined by others of its class that came at `since` or later, up to `tokens`.
+    pub fn take_newest(&mut self, limits: &Limits, tokens: usize, since: Instant) -> Option<Batch<T>> {
+        let newest = self.newest()?;
+        let tokens = tokens.min(limits.tokens_of(newest.class, newest.padded_len));
+        match self.bulk.is_empty() {
+            true => self.interactive.take_newest(limits, tokens, since),
+            false => self.bulk.take_newest(limits, tokens, since),
+        }
+    }
+
+    fn last_lanes(&self) -> &Lanes<T> {
+        if self.bulk.is_empty() { &self.interactive } else { &self.bulk }
     }
 }
 
@@ -112,6 +144,7 @@ mod tests {
         max_padding: 0.25,
         bulk_share: 0.2,
         max_delay: Duration::from_millis(5),
+        aim: None,
     };
 
     fn entry(item: usize, rows: usize, padded_len: usize, at: Instant, lives: u64) -> Entry<usize> {
@@ -219,6 +252,7 @@ mod tests {
         Pass { ms: u64 },
         Expire,
         Take,
+        TakeNewest { tokens: usize, since: u64 },
     }
 
     fn class() -> impl Strategy<Value = Class> {
@@ -232,7 +266,8 @@ mod tests {
 
     fn op() -> impl Strategy<Value = Op> {
         let pass = (0u64..20).prop_map(|ms| Op::Pass { ms });
-        prop_oneof![5 => push(0u64..60), 2 => pass, 1 => Just(Op::Expire), 2 => Just(Op::Take)]
+        let newest = (0usize..512, 0u64..20).prop_map(|(tokens, since)| Op::TakeNewest { tokens, since });
+        prop_oneof![5 => push(0u64..60), 2 => pass, 1 => Just(Op::Expire), 2 => Just(Op::Take), 1 => newest]
     }
 
     /// What the test knows of a waiting entry.
@@ -274,6 +309,23 @@ mod tests {
                         waiting.retain(|w| !expired.contains(&w.id));
                         prop_assert!(expired.iter().all(|i| gone.insert(*i)));
                     }
+                    Op::TakeNewest { tokens, since } => {
+                        let since = now - Duration::from_millis(since);
+                        let Some(batch) = queue.take_newest(&LIMITS, tokens, since) else {
+                            prop_assert!(waiting.is_empty());
+                            continue;
+                        };
+                        let class = batch.entries[0].class;
+                        prop_assert!(class == Class::Bulk || queue.bulk.is_empty());
+                        let newest = waiting.iter().filter(|w| w.class == class).map(|w| w.at).max().unwrap();
+                        prop_assert_eq!(batch.entries[0].enqueued_at, newest);
+                        prop_assert!(batch.entries[1..].iter().all(|e| e.class == class && e.enqueued_at >= since));
+                        prop_assert!(batch.entries.len() == 1 || batch.tokens() <= tokens);
+                        for e in &batch.entries {
+                            prop_assert!(gone.insert(e.item));
+                        }
+                        waiting.retain(|w| !gone.contains(&w.id));
+                    }
                     Op::Take => {
                         let Some(batch) = queue.take(&LIMITS) else {
                             prop_assert!(waiting.is_empty());
@@ -289,7 +341,7 @@ mod tests {
                         if batch.entries.len() > 1 {
                             let cells = rows * longest;
                             let useful: usize = batch.entries.iter().map(Entry::tokens).sum();
-                            prop_assert!(rows <= LIMITS.max_rows && cells <= LIMITS.tokens_of(class));
+                            prop_assert!(rows <= LIMITS.max_rows && cells <= LIMITS.tokens_of(class, longest));
                             prop_assert!((cells - useful) as f32 <= LIMITS.max_padding * cells as f32);
                         }
                         for e in &batch.entries {

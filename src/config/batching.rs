@@ -17,6 +17,9 @@ pub struct Batching {
     pub max_batch_rows: usize,
     /// Largest share of padding for which logs of other lengths join a batch, 0 to 1.
     pub max_padding: f32,
+    /// Time that a model run should take, in ms: a device takes what it has learned to run in it. 0 = what the limits above
+    /// allow.
+    pub target_run_ms: u64,
     /// How long an idle device waits for company for a log, in microseconds.
     pub max_queue_delay_us: u64,
     /// Padded tokens of single requests that may wait or run; beyond it 429.
@@ -43,6 +46,7 @@ impl Default for Batching {
             max_batch_tokens: 512,
             max_batch_rows: 64,
             max_padding: 0.25,
+            target_run_ms: 0,
             max_queue_delay_us: 0,
             max_queue_tokens: 262_144,
             max_bulk_tokens: 32_768,
@@ -76,6 +80,9 @@ impl Batching {
         share("batching.max_padding", self.max_padding)?;
         if !(0.01..=0.9).contains(&self.bulk_share) {
             return Err(format!("batching.bulk_share must be from 0.01 to 0.9, not {}", self.bulk_share));
+        }
+        if self.target_run_ms > LONGEST_MS {
+            return Err(format!("batching.target_run_ms must be at most {LONGEST_MS}, not {}", self.target_run_ms));
         }
         for (key, ms) in [
             ("batching.max_queue_wait_ms", self.max_queue_wait_ms),

@@ -1,10 +1,13 @@
 //! A device without a model: deterministic logits from the token ids, for tests of everything around the model and
-//! for measuring oddlog's own cost. It can be gated, fails or panics on chosen tokens, has little memory, and plays
+//! for measuring oddlog's own cost. It can be gated, takes a given time, fails or panics on chosen tokens, has little memory, and plays
 //! a script of faults.
 
-use std::sync::{
-    Arc, Condvar, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use crossbeam_channel::Receiver;
@@ -39,6 +42,7 @@ pub struct FakeDevice {
     panic: Option<i64>,
     script: Option<Receiver<Step>>,
     memory: Arc<AtomicUsize>,
+    latency: Option<(Duration, Duration)>,
     stop: Arc<Stop>,
 }
 
@@ -60,6 +64,7 @@ impl FakeDevice {
             panic: None,
             script: None,
             memory: Arc::new(AtomicUsize::new(usize::MAX)),
+            latency: None,
             stop: Arc::default(),
         }
     }
@@ -91,6 +96,12 @@ impl FakeDevice {
     /// Finds no memory for runs of more than `tokens` padded tokens, which may change at any time.
     pub fn with_memory(mut self, tokens: Arc<AtomicUsize>) -> Self {
         self.memory = tokens;
+        self
+    }
+
+    /// Takes this long for a run, and for each padded token of it, unless terminated.
+    pub fn taking(mut self, fixed: Duration, per_token: Duration) -> Self {
+        self.latency = Some((fixed, per_token));
         self
     }
 
@@ -136,6 +147,11 @@ impl Device for FakeDevice {
         if tokens > self.memory.load(Ordering::Relaxed) {
             return Err(DeviceError::OutOfMemory(format!("{tokens} tokens are too many")));
         }
+        if let Some((fixed, per_token)) = self.latency
+            && self.stop.wait_for(fixed + per_token * tokens as u32)
+        {
+            return Err(DeviceError::Terminated);
+        }
         logits.clear();
         for row in 0..inputs.rows {
             let ids = &inputs.input_ids[row * inputs.len..][..inputs.len];
@@ -160,6 +176,12 @@ impl Stop {
         let stopped = self.changed.wait_while(self.lock(), |set| !*set);
         drop(stopped.unwrap_or_else(PoisonError::into_inner));
         DeviceError::Terminated
+    }
+
+    /// Waits for this long; says whether it was stopped meanwhile.
+    fn wait_for(&self, time: Duration) -> bool {
+        let waited = self.changed.wait_timeout_while(self.lock(), time, |set| !*set);
+        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
 
     fn lock(&self) -> MutexGuard<'_, bool> {

@@ -6,6 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use crossbeam_channel::{Receiver, Sender};
@@ -21,6 +22,8 @@ use crate::{
 pub(super) struct Crew {
     pub batcher: Batcher,
     pub limits: Limits,
+    /// How long a run should take; zero: as long as the limits let it.
+    pub target_run: Duration,
     pub tokenizer: Arc<PairTokenizer>,
     pub pad_id: u32,
     pub classes: usize,

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{admission::Admission, health::Health};
+use super::{admission::Admission, aside::Aside, health::Health};
 use crate::{
     batching::{Class, Entry, Inbox, Job, JobError, JobRun, JobTimes, NotTaken, Reply},
     classify::{Head, Labels, Task, label_scores},
@@ -14,6 +14,9 @@ use crate::{
     metrics::{Metrics, Stage},
     model::{EncodedLog, InputTensors, PairTokenizer},
 };
+
+/// Bytes of a log from which on tokenising it takes milliseconds.
+const LONG: usize = 8 << 10;
 
 /// What every handle shares.
 pub(super) struct Shared {
@@ -25,6 +28,7 @@ pub(super) struct Shared {
     pub admission: Arc<Admission>,
     pub health: Arc<Health>,
     pub metrics: Arc<Metrics>,
+    pub aside: Aside,
 }
 
 /// A cheap, clonable way to the engine that does not keep it alive.
@@ -179,11 +183,15 @@ impl Handle {
     }
 
     /// The token ids of a log that `task` is asked about. It costs processor time and nothing else: whoever may do
-    /// without the engine asks for this first, and then for [`classify_encoded`](Self::classify_encoded).
-    pub fn encode(&self, log: &str, task: &Task) -> Encoded {
-        let started = Instant::now();
-        let log = self.shared.tokenizer.encode_log(log, task.lengths.clone());
-        Encoded { log, tokenization: started.elapsed() }
+    /// without the engine asks for this first, and then for [`classify_encoded`](Self::classify_encoded). Long logs do not
+    /// block the tasks of the same thread.
+    pub async fn encode(&self, log: &str, task: &Task) -> Encoded {
+        let encode = || {
+            let started = Instant::now();
+            let log = self.shared.tokenizer.encode_log(log, task.lengths.clone());
+            Encoded { log, tokenization: started.elapsed() }
+        };
+        if log.len() <= LONG { encode() } else { self.shared.aside.run(encode).await }
     }
 
     /// As [`classify_by`](Self::classify_by), for a log that was encoded for the same `task`.
@@ -218,7 +226,8 @@ impl Handle {
         deadline: Instant,
     ) -> Result<Classified, RequestError> {
         self.look(class, Instant::now(), deadline)?;
-        self.run(self.encode(log, task), task, class, deadline).await
+        let encoded = self.encode(log, task).await;
+        self.run(encoded, task, class, deadline).await
     }
 
     /// Whether a log has a chance at all, before it costs anything.

@@ -10,6 +10,7 @@
 //! drains it and ends the workers. There are no stop flags. It does not know HTTP.
 
 mod admission;
+mod aside;
 mod backoff;
 mod budget;
 mod crew;
@@ -43,6 +44,7 @@ use crate::{
     model::{InputTensors, Model},
 };
 use admission::Admission;
+use aside::Aside;
 use crew::Crew;
 use handle::Shared;
 use health::Health;
@@ -86,7 +88,8 @@ impl Engine {
         let task = Task::configured(scoring, &model.tokenizer)?;
         let admission = Arc::new(Admission::new(batching, makers.len()));
         let health = Arc::new(Health::new(&rules, Instant::now()));
-        let (inbox, batcher) = Batcher::new(admission.max_jobs(), admission.rate().clone(), metrics.clone());
+        let (inbox, batcher) =
+            Batcher::new(admission.max_jobs(), makers.len(), admission.rate().clone(), metrics.clone());
         let threads = makers.len() + 1;
         let (ending, ended) = bounded(threads);
         let (changing, changed) = bounded(1);
@@ -94,6 +97,7 @@ impl Engine {
         let crew = Arc::new(Crew {
             batcher,
             limits: limits(batching),
+            target_run: Duration::from_millis(batching.target_run_ms),
             tokenizer: model.tokenizer.clone(),
             pad_id: model.spec.pad_id,
             classes: model.spec.classes,
@@ -118,12 +122,14 @@ impl Engine {
                 admission,
                 health,
                 metrics,
+                aside: Aside::default(),
             }),
             _closing: keep_open,
             ended,
             threads,
         };
-        let made = makers.into_iter().map(|maker| make(maker, &crew)).collect::<Result<Vec<_>, _>>()?;
+        let made = makers.into_iter().enumerate().map(|(seat, maker)| make(seat, maker, &crew));
+        let made = made.collect::<Result<Vec<_>, _>>()?;
         let slots = made.iter().map(|(slot, _)| slot.clone()).collect();
         for (slot, device) in made {
             Worker::new(crew.clone(), slot.clone(), device).start().map_err(no_thread(&slot.name))?;
@@ -159,6 +165,7 @@ fn limits(batching: &Batching) -> Limits {
         max_padding: batching.max_padding,
         bulk_share: batching.bulk_share,
         max_delay: Duration::from_micros(batching.max_queue_delay_us),
+        aim: None,
     }
 }
 
@@ -176,7 +183,7 @@ fn first_run(model: &Model, task: &Task) -> InputTensors {
 }
 
 /// A device that ran once, and the slot for it and those after it.
-fn make(mut maker: DeviceMaker, crew: &Crew) -> Result<(Arc<Slot>, Box<dyn Device>), StartError> {
+fn make(seat: usize, mut maker: DeviceMaker, crew: &Crew) -> Result<(Arc<Slot>, Box<dyn Device>), StartError> {
     let mut device = maker.make()?;
     crew.metrics.device_runs_on(&maker.name, &maker.about);
     let fail = |reason: String| StartError::Device { name: maker.name.clone(), reason };
@@ -192,7 +199,7 @@ fn make(mut maker: DeviceMaker, crew: &Crew) -> Result<(Arc<Slot>, Box<dyn Devic
     let now = Instant::now();
     crew.health.succeeded(now);
     let pace = Pace::new(crew.first_run.rows * crew.first_run.len, now - started, now);
-    Ok((Arc::new(Slot::new(maker, device.as_ref(), pace, crew)), device))
+    Ok((Arc::new(Slot::new(seat, maker, device.as_ref(), pace, crew)), device))
 }
 
 fn no_thread(name: &str) -> impl FnOnce(std::io::Error) -> StartError {

@@ -13,7 +13,7 @@ use std::{
 
 use super::{crew::Crew, health::Health, pace::Pace};
 use crate::{
-    batching::{Entry, Job},
+    batching::{Costs, Entry, Job},
     device::{Device, DeviceMaker, Terminate},
     error::StartError,
     metrics::DeviceMetrics,
@@ -24,6 +24,10 @@ pub(super) struct Slot {
     pub metrics: DeviceMetrics,
     /// How fast the first device was.
     pub first_pace: Pace,
+    /// Its number.
+    pub seat: usize,
+    /// What its runs cost, whichever thread works here.
+    pub costs: Mutex<Costs>,
     maker: Mutex<DeviceMaker>,
     state: Mutex<State>,
     health: Arc<Health>,
@@ -70,11 +74,13 @@ pub(super) struct Abandoned {
 
 impl Slot {
     /// For `device`, which is the first of `maker` and can answer.
-    pub fn new(maker: DeviceMaker, device: &dyn Device, first_pace: Pace, crew: &Crew) -> Self {
+    pub fn new(seat: usize, maker: DeviceMaker, device: &dyn Device, first_pace: Pace, crew: &Crew) -> Self {
         let slot = Self {
             name: maker.name.clone(),
             metrics: crew.metrics.device(&maker.name),
             first_pace,
+            seat,
+            costs: Mutex::default(),
             maker: Mutex::new(maker),
             state: Mutex::new(State { terminator: device.terminator(), ..State::default() }),
             health: crew.health.clone(),
@@ -167,6 +173,7 @@ impl Slot {
         state.terminator = None;
         state.thread += 1;
         state.abandoned += 1;
+        self.costs.lock().unwrap_or_else(PoisonError::into_inner).failed();
         self.metrics.abandoned.increment(1);
         self.change_up(state, false);
         let next = (state.abandoned <= self.max_abandoned).then_some(state.thread);

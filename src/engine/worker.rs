@@ -4,7 +4,7 @@
 use std::{
     io,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
+    sync::{Arc, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -13,10 +13,13 @@ use crossbeam_channel::RecvTimeoutError;
 
 use super::{backoff::Backoff, budget::Budget, crew::Crew, pace::Pace, slot::Slot};
 use crate::{
-    batching::{CloseReason, Entry, Job, JobError, JobOutput, JobRun, JobTimes, Limits, still_wanted},
+    batching::{Aim, Asker, CloseReason, Costs, Entry, Job, JobError, JobOutput, JobRun, JobTimes, still_wanted},
     device::{Device, DeviceError},
     model::InputTensors,
 };
+
+/// How long a device that was better once may be left out before it gets a log to show what it can.
+const PROBE_AFTER: Duration = Duration::from_secs(5);
 
 pub(super) struct Worker {
     crew: Arc<Crew>,
@@ -28,7 +31,7 @@ pub(super) struct Worker {
     device: Option<Box<dyn Device>>,
     /// Why one would be made, for the metrics.
     reason: &'static str,
-    limits: Limits,
+    asker: Asker,
     budget: Budget,
     pace: Pace,
     inputs: InputTensors,
@@ -67,10 +70,10 @@ impl Worker {
     pub fn replacement(crew: Arc<Crew>, slot: Arc<Slot>, number: u64) -> Self {
         let budget = Budget::new(crew.limits.max_tokens);
         slot.metrics.token_budget.set(budget.tokens() as f64);
-        Self {
+        let mut worker = Self {
             pace: slot.first_pace,
             name: slot.name.as_str().into(),
-            limits: crew.limits,
+            asker: Asker { seat: slot.seat, limits: crew.limits, cost: None, probe_after: None },
             crew,
             slot,
             number,
@@ -81,7 +84,10 @@ impl Worker {
             logits: Vec::new(),
             has_rest: false,
             closed_by: None,
-        }
+        };
+        // After a hang: the thread before has learned already.
+        worker.learn(|_| true);
+        worker
     }
 
     /// Starts the thread.
@@ -133,7 +139,8 @@ impl Worker {
             }
             self.has_rest = false;
         }
-        let batch = self.crew.batcher.next_batch(&self.limits)?;
+        let left = || self.slot.metrics.left.increment(1);
+        let batch = self.crew.batcher.next_batch(&self.asker, left)?;
         self.closed_by = Some(batch.closed_by);
         Some(batch.entries)
     }
@@ -157,12 +164,14 @@ impl Worker {
                 Ok(())
             }
             Some(Err(DeviceError::Terminated)) => {
+                self.learn(Costs::failed);
                 self.crew.refuse(entries);
                 Ok(())
             }
             Some(Err(error)) => {
-                if matches!(error, DeviceError::OutOfMemory(_)) {
-                    self.shrink(cells);
+                match error {
+                    DeviceError::OutOfMemory(_) => self.shrink(cells),
+                    _ => self.learn(Costs::failed),
                 }
                 self.failed(entries, &error);
                 Ok(())
@@ -212,14 +221,34 @@ impl Worker {
         self.pace.observe(cells, time, now);
         self.crew.health.succeeded(now);
         self.crew.admission.observe_run(cells, time);
+        let len = self.inputs.len;
+        self.learn(|costs| costs.observe(cells, len, time));
         let metrics = &self.crew.metrics;
         metrics.batch_rows.record(self.inputs.rows as f64);
         metrics.batch_tokens.record(cells as f64);
+        self.slot.metrics.tokens.increment(cells as u64);
         metrics.batch_padding.record(1.0 - self.inputs.tokens() as f64 / cells as f64);
         if self.budget.succeeded() {
             self.set_limit();
             tracing::info!(device = self.slot.name, tokens = self.budget.tokens(), "the token budget grows back");
         }
+    }
+
+    /// Changes what is known of the device's cost, and asks accordingly from now on.
+    fn learn(&mut self, change: impl FnOnce(&mut Costs) -> bool) {
+        let mut costs = self.slot.costs.lock().unwrap_or_else(PoisonError::into_inner);
+        if !change(&mut costs) {
+            return;
+        }
+        let (cost, worse) = (costs.cost(), costs.is_worse());
+        drop(costs);
+        self.asker.cost = cost;
+        self.asker.probe_after = worse.then_some(PROBE_AFTER);
+        let Some(cost) = cost else { return };
+        let aim = self.crew.target_run;
+        self.asker.limits.aim = (!aim.is_zero()).then_some(Aim { cost, seconds: aim.as_secs_f64() });
+        let terms = [cost.fixed, 1e3 * cost.per_token, 1e6 * cost.per_pair];
+        self.slot.metrics.cost.iter().zip(terms).for_each(|(gauge, seconds)| gauge.set(seconds));
     }
 
     fn shrink(&mut self, cells: usize) {
@@ -235,7 +264,7 @@ impl Worker {
     }
 
     fn set_limit(&mut self) {
-        self.limits.max_tokens = self.budget.tokens();
+        self.asker.limits.max_tokens = self.budget.tokens();
         self.slot.metrics.token_budget.set(self.budget.tokens() as f64);
     }
 

@@ -30,6 +30,12 @@ pub(super) fn describe() {
     describe_gauge!("oddlog_device_info", "1, with what the device runs on as a label.");
     describe_gauge!("oddlog_device_up", "1 while the device can answer.");
     describe_gauge!("oddlog_device_token_budget", "Padded tokens that the device takes at once at present.");
+    describe_counter!("oddlog_device_tokens_total", "Padded tokens that the device ran.");
+    describe_gauge!(
+        "oddlog_device_cost_seconds",
+        "Learned cost: of a run (run), a thousand tokens (kilotoken), a million tokens x length (megapair)."
+    );
+    describe_counter!("oddlog_device_left_to_faster_total", "Times that the device left what waits to a faster one.");
     describe_counter!("oddlog_device_budget_shrinks_total", "Times that the device was out of memory.");
     describe_counter!("oddlog_device_halved_batches_total", "Batches that failed and were halved.");
     describe_counter!("oddlog_device_terminated_runs_total", "Model runs that took too long and were told to end.");

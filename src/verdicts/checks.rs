@@ -88,7 +88,7 @@ impl Checks {
 
 async fn one(memory: &Memory, templates: &Templates, handle: &Handle, Check { log, id, score }: Check) {
     let task = handle.default_task();
-    let encoded = handle.encode(&log, task);
+    let encoded = handle.encode(&log, task).await;
     let key = Key::input(&encoded.log, task);
     let deadline = Instant::now() + handle.timeouts().default;
     let metrics = &templates.metrics;

@@ -242,7 +242,7 @@ impl Memory {
         if let Some(scored) = text.and_then(|text| self.store.get(&text, asked)) {
             return Ok(self.remembered(handle, scored, StageTimes::default()));
         }
-        let encoded = handle.encode(log, task);
+        let encoded = handle.encode(log, task).await;
         if let Some(scored) = self.store.get(&Probe::input(&encoded.log, task), asked) {
             self.know(log, task, &scored);
             let times = StageTimes { tokenization: encoded.tokenization, ..StageTimes::default() };

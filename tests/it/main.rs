@@ -37,6 +37,7 @@ mod readiness;
 mod readme;
 mod restarts;
 mod scan;
+mod scheduling;
 mod support;
 mod tidy;
 mod traces;

@@ -109,9 +109,9 @@ impl Stage {
     }
 
     /// The tokens that the model reads of a log.
-    pub fn ids(&self, log: &str) -> Vec<u32> {
+    pub async fn ids(&self, log: &str) -> Vec<u32> {
         let handle = self.verdicts.handle();
-        handle.encode(log, handle.default_task()).log.ids
+        handle.encode(log, handle.default_task()).await.log.ids
     }
 
     /// The sum of a metric's samples whose line holds `label`.

@@ -69,6 +69,7 @@ impl House {
             max_padding: 0.25,
             bulk_share: 0.2,
             max_delay: Duration::ZERO,
+            aim: None,
         };
         Self {
             now,

@@ -1,0 +1,345 @@
+//! The policy: what a free device gets. Pure, time is an argument; the batcher and the simulation ask alike.
+//!
+//! ```text
+//! nothing waits, or the oldest not long enough    -> wait
+//! no clearly faster device                        -> a batch that begins with the oldest
+//! faster ones would be done sooner                -> leave it to them, ask again soon
+//! else                                            -> a batch of the newest: what the faster ones would reach last
+//! ```
+//! So a slow device never holds up what a fast one would have answered sooner, and yet takes its part of a long queue. How
+//! much it takes is what it can run until the fast ones would be there.
+
+use std::time::{Duration, Instant};
+
+use super::{Asker, Batch, Entry, Queue, roster::Load, roster::Roster};
+
+/// Bounds of the time after which a device that was sent away asks again.
+const SOONEST: Duration = Duration::from_millis(1);
+const LATEST: Duration = Duration::from_millis(50);
+
+/// What there is for a device that asks.
+#[derive(Debug)]
+pub enum Choice<T> {
+    /// Run this.
+    Batch(Batch<T>),
+    /// Nothing until then, or until something comes.
+    Wait(Option<Instant>),
+    /// Faster devices finish sooner what waits. Ask again then.
+    Leave(Instant),
+}
+
+/// Waiting items, and the devices that ask for them.
+#[derive(Debug)]
+pub struct Desk<T> {
+    /// What waits.
+    pub queue: Queue<T>,
+    roster: Roster,
+}
+
+impl<T> Desk<T> {
+    /// An empty queue before so many devices.
+    pub fn new(devices: usize) -> Self {
+        Self { queue: Queue::default(), roster: Roster::new(devices) }
+    }
+
+    /// Adds an item.
+    pub fn push(&mut self, entry: Entry<T>) {
+        self.queue.push(entry);
+    }
+
+    /// How many devices are clearly faster than `asker`: it should be woken after them.
+    pub fn rank(&self, asker: &Asker) -> usize {
+        self.roster.rank(asker)
+    }
+
+    /// What `asker`, which is free, is to do at `now`. When `closing`, nothing waits for company. Call
+    /// [`Queue::take_expired`] before it.
+    pub fn ask(&mut self, asker: &Asker, now: Instant, closing: bool) -> Choice<T> {
+        self.roster.asks(asker);
+        match self.queue.due_at(&asker.limits) {
+            None => return Choice::Wait(None),
+            Some(due) if due > now && !closing => return Choice::Wait(Some(due)),
+            Some(_) => {}
+        }
+        let batch = match self.beside_faster(asker, now) {
+            Ok(batch) => batch,
+            Err(again) => return Choice::Leave(again),
+        };
+        let Some(batch) = batch.or_else(|| self.queue.take(&asker.limits)) else { return Choice::Wait(None) };
+        self.roster.takes(asker, now, batch.tokens(), batch.padded_len);
+        Choice::Batch(batch)
+    }
+
+    /// What a device gets beside faster ones: a batch of the newest, or when it is to ask again. `None` if there are no
+    /// faster ones.
+    fn beside_faster(&mut self, asker: &Asker, now: Instant) -> Result<Option<Batch<T>>, Instant> {
+        let Some(cost) = asker.cost.filter(|_| !self.roster.is_alone()) else { return Ok(None) };
+        let Some((job, len)) = self.queue.newest().map(|newest| (newest.tokens(), newest.padded_len)) else {
+            return Ok(None);
+        };
+        let load = Load { tokens: self.queue.tokens(), job, len };
+        let Some((done, rate)) = self.roster.others_finish(asker, load, now) else { return Ok(None) };
+        let own = cost.seconds(job, len);
+        if self.roster.is_to_probe(asker, now) {
+            return Ok(self.queue.take_newest(&asker.limits, job, now));
+        }
+        if own > done {
+            return Err(now + Duration::from_secs_f64(own.min(1.0) / 8.0).clamp(SOONEST, LATEST));
+        }
+        // What it takes the others will not have to run: the first of it must still be sooner here than there.
+        let tokens = ((done - cost.fixed) / (cost.slope(len) + 1.0 / rate)).max(0.0) as usize;
+        let tokens = tokens.max(job);
+        let (oldest, newest) = self.queue.span().unwrap_or((now, now));
+        let since = oldest + (newest - oldest).mul_f64((cost.seconds(tokens, len) / done).min(1.0));
+        Ok(self.queue.take_newest(&asker.limits, tokens, since))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::batching::{Aim, Class, Cost, Limits};
+
+    const LIMITS: Limits = Limits {
+        max_tokens: 4096,
+        max_bulk_tokens: 4096,
+        max_rows: 256,
+        max_padding: 0.25,
+        bulk_share: 0.2,
+        max_delay: Duration::ZERO,
+        aim: None,
+    };
+    const FAST: Cost = Cost { fixed: 1e-3, per_token: 1e-6, per_pair: 1e-9 };
+
+    fn times(factor: f64) -> Cost {
+        let Cost { fixed, per_token, per_pair } = FAST;
+        Cost { fixed: factor * fixed, per_token: factor * per_token, per_pair: factor * per_pair }
+    }
+
+    fn asker(seat: usize, factor: f64) -> Asker {
+        Asker { seat, limits: LIMITS, cost: Some(times(factor)), probe_after: None }
+    }
+
+    fn job(item: usize, class: Class, len: usize, at: Instant) -> Entry<usize> {
+        Entry { item, class, rows: 2, padded_len: len, enqueued_at: at, deadline: at + Duration::from_secs(600) }
+    }
+
+    fn push(desk: &mut Desk<usize>, items: std::ops::Range<usize>, now: Instant) {
+        for item in items {
+            desk.push(job(item, Class::Interactive, 64, now + Duration::from_nanos(item as u64)));
+        }
+    }
+
+    fn taken(choice: Choice<usize>) -> Vec<usize> {
+        match choice {
+            Choice::Batch(batch) => batch.entries.into_iter().map(|entry| entry.item).collect(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_a_fast_device_finishes_sooner_is_left_to_it() {
+        let (now, mut desk) = (Instant::now(), Desk::new(2));
+        let (fast, slow) = (asker(0, 1.0), asker(1, 10.0));
+        assert!(matches!(desk.ask(&fast, now, false), Choice::Wait(None)));
+        push(&mut desk, 0..4, now);
+        let later = now + Duration::from_micros(1);
+        assert!(matches!(desk.ask(&slow, later, false), Choice::Leave(at) if at > later));
+        assert_eq!((desk.rank(&fast), desk.rank(&slow)), (0, 1));
+        assert_eq!(taken(desk.ask(&fast, later, false)), [0, 1, 2, 3]);
+        // It runs for 1.5 ms; a lone job waits for that, and would take 11 ms on the slow one.
+        push(&mut desk, 4..5, later);
+        assert!(matches!(desk.ask(&slow, now + Duration::from_micros(2), false), Choice::Leave(_)));
+        // The fast one should have been back long ago.
+        assert!(matches!(desk.ask(&slow, now + Duration::from_millis(5), false), Choice::Leave(_)));
+        assert_eq!(taken(desk.ask(&slow, now + Duration::from_millis(30), false)), [4]);
+    }
+
+    #[test]
+    fn of_a_long_queue_a_slow_device_takes_the_end() {
+        let (now, mut desk) = (Instant::now(), Desk::new(2));
+        let (fast, slow) = (asker(0, 1.0), asker(1, 10.0));
+        desk.ask(&fast, now, false);
+        push(&mut desk, 0..1000, now);
+        let later = now + Duration::from_millis(1);
+        let end = taken(desk.ask(&slow, later, false));
+        assert!(end[0] == 999 && end.iter().all(|item| *item >= 900), "{end:?}");
+        assert_eq!(taken(desk.ask(&fast, later, false)), (0..32).collect::<Vec<_>>());
+        // Its part fits the time that the fast one needs for the rest.
+        let rest = FAST.seconds(4096, 64) * (1000 - end.len()) as f64 / 32.0;
+        assert!(times(10.0).seconds(end.len() * 128, 64) <= rest, "{} jobs", end.len());
+    }
+
+    #[test]
+    fn batch_calls_are_what_a_slow_device_helps_with_first() {
+        let (now, mut desk) = (Instant::now(), Desk::new(2));
+        let (fast, slow) = (asker(0, 1.0), asker(1, 10.0));
+        desk.ask(&fast, now, false);
+        push(&mut desk, 0..1000, now);
+        desk.push(job(5000, Class::Bulk, 64, now));
+        assert_eq!(taken(desk.ask(&slow, now + Duration::from_millis(1), false)), [5000]);
+    }
+
+    #[test]
+    fn a_device_that_was_better_once_is_tried_again() {
+        let (now, mut desk) = (Instant::now(), Desk::new(2));
+        let (fast, mut ill) = (asker(0, 1.0), asker(1, 1.0));
+        push(&mut desk, 0..1, now);
+        assert_eq!(taken(desk.ask(&ill, now + Duration::from_millis(1), false)), [0]);
+        ill.cost = Some(times(64.0));
+        ill.probe_after = Some(Duration::from_secs(5));
+        push(&mut desk, 1..9, now);
+        desk.ask(&fast, now, true);
+        push(&mut desk, 9..12, now);
+        desk.ask(&fast, now + Duration::from_secs(4), false);
+        push(&mut desk, 12..16, now + Duration::from_secs(4));
+        assert!(matches!(desk.ask(&ill, now + Duration::from_millis(4001), false), Choice::Leave(_)));
+        desk.ask(&fast, now + Duration::from_secs(6), false);
+        push(&mut desk, 16..20, now + Duration::from_secs(6));
+        assert_eq!(taken(desk.ask(&ill, now + Duration::from_millis(6001), false)).len(), 1);
+    }
+
+    #[test]
+    fn a_target_time_makes_batches_of_what_a_device_can_run_in_it() {
+        let (now, mut desk) = (Instant::now(), Desk::new(2));
+        for (seat, factor) in [(0, 1.0), (1, 1.9)] {
+            push(&mut desk, 0..200, now);
+            let mut asker = asker(seat, factor);
+            let cost = times(factor);
+            asker.limits.aim = Some(Aim { cost, seconds: 4e-3 });
+            let batch = taken(desk.ask(&asker, now + Duration::from_millis(1), false));
+            let seconds = |jobs: usize| cost.seconds(jobs * 128, 64);
+            assert!(seconds(batch.len()) <= 4e-3 && seconds(batch.len() + 1) > 4e-3, "{} jobs", batch.len());
+            // Less than a single job takes: it runs all the same.
+            asker.limits.aim = Some(Aim { cost, seconds: 1e-6 });
+            assert_eq!(taken(desk.ask(&asker, now + Duration::from_millis(1), false)).len(), 1);
+            desk.queue.take_if(|_| true);
+        }
+    }
+
+    /// Devices, what they run, and a clock of its own.
+    struct House {
+        now: Instant,
+        desk: Desk<usize>,
+        askers: Vec<Asker>,
+        /// When each is free again.
+        busy: Vec<Option<Instant>>,
+        taken: Vec<usize>,
+    }
+
+    impl House {
+        fn new(factors: &[f64], max_delay: Duration) -> Self {
+            let mut askers: Vec<Asker> = factors.iter().enumerate().map(|(at, factor)| asker(at, *factor)).collect();
+            askers.iter_mut().for_each(|asker| asker.limits.max_delay = max_delay);
+            let busy = vec![None; factors.len()];
+            Self { now: Instant::now(), desk: Desk::new(factors.len()), askers, busy, taken: Vec::new() }
+        }
+
+        /// Every free device asks, as often as something changes.
+        fn ask_all(&mut self) -> Result<(), TestCaseError> {
+            let mut changed = true;
+            while std::mem::take(&mut changed) {
+                for seat in 0..self.askers.len() {
+                    if self.busy[seat].is_some() {
+                        continue;
+                    }
+                    let asker = &self.askers[seat];
+                    match self.desk.ask(asker, self.now, false) {
+                        Choice::Batch(batch) => {
+                            let cost = asker.cost.unwrap();
+                            self.busy[seat] = Some(self.now + cost.time(batch.tokens(), batch.padded_len));
+                            self.taken.extend(batch.entries.iter().map(|entry| entry.item));
+                            changed = true;
+                        }
+                        Choice::Wait(until) => {
+                            let due = self.desk.queue.due_at(&asker.limits);
+                            prop_assert!(until == due && due.is_none_or(|due| due > self.now), "idle with work");
+                        }
+                        Choice::Leave(again) => {
+                            prop_assert!(self.desk.rank(asker) > 0, "left to nobody");
+                            prop_assert!(again > self.now && again <= self.now + LATEST);
+                        }
+                    }
+                }
+            }
+            let due = self.desk.queue.due_at(&self.askers[0].limits).is_some_and(|due| due <= self.now);
+            let fastest = self.askers.iter().filter(|asker| self.desk.rank(asker) == 0);
+            let idle = fastest.filter(|asker| self.busy[asker.seat].is_none()).count();
+            prop_assert!(!due || idle == 0, "{idle} fast devices are idle while work waits");
+            Ok(())
+        }
+
+        fn pass(&mut self, time: Duration) -> Result<(), TestCaseError> {
+            let until = self.now + time;
+            loop {
+                let next = self.busy.iter().flatten().copied().filter(|at| *at <= until).min();
+                self.now = next.unwrap_or(until).max(self.now);
+                for busy in &mut self.busy {
+                    *busy = busy.filter(|at| *at > self.now);
+                }
+                self.ask_all()?;
+                if next.is_none() {
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    fn fleet() -> impl Strategy<Value = Vec<f64>> {
+        prop::collection::vec(prop_oneof![3 => Just(1.0), 1 => 0.7f64..3.0, 1 => 3.0f64..50.0], 1..5)
+    }
+
+    proptest! {
+        #[test]
+        fn no_device_is_idle_while_work_waits_that_no_faster_one_finishes_sooner(
+            factors in fleet(),
+            delay in prop_oneof![Just(0u64), Just(5)],
+            ops in prop::collection::vec((1usize..20, 1usize..33, any::<bool>(), 0u64..20_000), 1..60),
+        ) {
+            let mut house = House::new(&factors, Duration::from_millis(delay));
+            let mut pushed = 0;
+            for (jobs, lane, bulk, micros) in ops {
+                let class = if bulk { Class::Bulk } else { Class::Interactive };
+                for _ in 0..jobs {
+                    house.desk.push(job(pushed, class, 16 * lane, house.now));
+                    pushed += 1;
+                }
+                house.ask_all()?;
+                house.pass(Duration::from_micros(micros))?;
+            }
+            // Nothing is left lying: the last jobs take no longer than a device needs for all.
+            for _ in 0..1000 {
+                house.pass(Duration::from_millis(50))?;
+            }
+            house.taken.sort_unstable();
+            prop_assert_eq!(house.taken, (0..pushed).collect::<Vec<_>>());
+        }
+
+        #[test]
+        fn slower_devices_never_make_a_backlog_last_longer(
+            slow in prop::collection::vec(2.0f64..50.0, 1..4),
+            jobs in 1usize..2000,
+        ) {
+            let last = |factors: &[f64]| {
+                let mut house = House::new(factors, Duration::ZERO);
+                let start = house.now;
+                // All are known before the work comes.
+                house.ask_all()?;
+                push(&mut house.desk, 0..jobs, start);
+                house.now += Duration::from_millis(1);
+                house.ask_all()?;
+                while house.busy.iter().any(Option::is_some) || !house.desk.queue.is_empty() {
+                    house.pass(Duration::from_micros(100))?;
+                }
+                Ok::<_, TestCaseError>((house.now - start).as_secs_f64())
+            };
+            let alone = last(&[1.0])?;
+            let factors: Vec<f64> = [1.0].into_iter().chain(slow).collect();
+            let together = last(&factors)?;
+            // But for the fast one's last batch, which is not cut finer.
+            prop_assert!(together <= alone + FAST.seconds(4096, 64), "{together} after {alone} s alone");
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! Who works, how fast, and when each is free again: whether a device should leave work to faster ones. Pure.
+//!
+//! Nobody reports that a device is gone: one that does not come back when it should counts as busy for as long again as it
+//! is late, so that the others wait for it less and less.
+
+use std::time::{Duration, Instant};
+
+use super::{Cost, Limits};
+
+/// A device is clearly faster if it takes at most this share of the other's time,
+const FASTER: f64 = 0.5;
+/// and if the difference is more than this: fake devices and tiny models differ by chance.
+const LEAST_GAIN: f64 = 500e-6;
+
+/// A device that asks for work.
+#[derive(Debug, Clone)]
+pub struct Asker {
+    /// Its number.
+    pub seat: usize,
+    /// What its batches may hold.
+    pub limits: Limits,
+    /// What its runs cost, once that is known.
+    pub cost: Option<Cost>,
+    /// How long it may be left out before it gets a job to show what it can: for a device that was better once.
+    pub probe_after: Option<Duration>,
+}
+
+/// What waits, as seen from one end of the queue.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Load {
+    /// Padded tokens of all that waits.
+    pub tokens: usize,
+    /// Padded tokens of the job that would be taken.
+    pub job: usize,
+    /// Its padded length.
+    pub len: usize,
+}
+
+/// All devices.
+#[derive(Debug)]
+pub(super) struct Roster {
+    seats: Vec<Seat>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Seat {
+    cost: Option<Cost>,
+    limits: Option<Limits>,
+    run: Option<Run>,
+    last_run: Option<Instant>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Run {
+    until: Instant,
+}
+
+impl Seat {
+    /// Seconds until it asks again.
+    fn free_in(&self, now: Instant) -> f64 {
+        let Some(Run { until }) = self.run else { return 0.0 };
+        let left = until.saturating_duration_since(now);
+        left.max(now.saturating_duration_since(until)).as_secs_f64()
+    }
+}
+
+impl Roster {
+    pub fn new(devices: usize) -> Self {
+        Self { seats: vec![Seat::default(); devices] }
+    }
+
+    /// Whether there is one device only.
+    pub fn is_alone(&self) -> bool {
+        self.seats.len() < 2
+    }
+
+    /// `asker` is free.
+    pub fn asks(&mut self, asker: &Asker) {
+        let seat = &mut self.seats[asker.seat];
+        (seat.cost, seat.limits, seat.run) = (asker.cost, Some(asker.limits), None);
+    }
+
+    /// `asker` runs `tokens` in rows of `len` from `now` on.
+    pub fn takes(&mut self, asker: &Asker, now: Instant, tokens: usize, len: usize) {
+        let time = asker.cost.map_or(Duration::ZERO, |cost| cost.time(tokens, len));
+        let seat = &mut self.seats[asker.seat];
+        (seat.run, seat.last_run) = (Some(Run { until: now + time }), Some(now));
+    }
+
+    /// Whether `asker` has been left out so long that it should show what it can.
+    pub fn is_to_probe(&self, asker: &Asker, now: Instant) -> bool {
+        let last = self.seats[asker.seat].last_run;
+        asker.probe_after.zip(last).is_some_and(|(after, last)| now.saturating_duration_since(last) >= after)
+    }
+
+    /// How many devices are clearly faster than `asker` at small runs: those that are to be woken before it.
+    pub fn rank(&self, asker: &Asker) -> usize {
+        self.faster(asker, 128, 64).count()
+    }
+
+    /// Seconds in which the devices that are clearly faster than `asker` will have run all that waits, and their
+    /// tokens a second; `None` if none is.
+    pub fn others_finish(&self, asker: &Asker, load: Load, now: Instant) -> Option<(f64, f64)> {
+        let Load { tokens, job, len } = load;
+        let own = tokens.min(asker.limits.tokens(len)).max(job);
+        let mut others: Vec<(f64, f64)> = Vec::new();
+        let mut soonest = f64::INFINITY;
+        for (seat, cost) in self.faster(asker, own, len) {
+            let free = seat.free_in(now);
+            let run = tokens.min(seat.limits.map_or(0, |limits| limits.tokens(len))).max(job);
+            let seconds = cost.seconds(run, len).max(1e-9);
+            soonest = soonest.min(free + seconds);
+            others.push((free, run as f64 / seconds));
+        }
+        if others.is_empty() {
+            return None;
+        }
+        // Each works from when it is free; together they are done when the sum of what they ran is all.
+        others.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let (mut rate, mut head_start, mut done) = (0.0, 0.0, f64::INFINITY);
+        for (free, speed) in others {
+            if free >= done {
+                break;
+            }
+            (rate, head_start) = (rate + speed, head_start + free * speed);
+            done = (tokens as f64 + head_start) / rate;
+        }
+        Some((done.max(soonest), rate))
+    }
+
+    fn faster(&self, asker: &Asker, tokens: usize, len: usize) -> impl Iterator<Item = (&Seat, Cost)> {
+        let own = asker.cost.map_or(0.0, |cost| cost.seconds(tokens, len));
+        let others = self.seats.iter().enumerate().filter(move |(number, _)| *number != asker.seat);
+        others.filter_map(move |(_, seat)| {
+            // Its own limits may cut this run into several.
+            let theirs = seat.cost?.seconds(tokens, len);
+            (theirs <= FASTER * own && own - theirs > LEAST_GAIN).then_some((seat, seat.cost?))
+        })
+    }
+}
