@@ -37,7 +37,7 @@ pub struct LoadArgs {
     /// Model directory, or hub repository owner/name[@revision]; weights alone are compiled first
     #[arg(long, value_name = "DIR|REPO")]
     pub model: Option<String>,
-    /// Arithmetic of a model that comes as weights: auto, int8, fp32; or onnx, its own graph
+    /// Arithmetic of a model that comes as weights: auto, int8, fp16 (for GPUs), fp32; or onnx, its own graph
     #[arg(long, value_name = "PRECISION")]
     pub precision: Option<String>,
     /// Device: auto, cpu, ...; give it several times for several workers
@@ -92,11 +92,11 @@ pub fn start_log(config: &Config) -> Result<(), StartError> {
 /// [`StartError`] says what cannot be had, read or made.
 pub fn open_model(config: &Config) -> Result<Model, StartError> {
     let model = open_any_model(config)?;
-    compiled::check(&model.files.dir, config.model.least_agreement)?;
+    compiled::check(&model.files.dir, &config.model)?;
     Ok(model)
 }
 
-/// As [`open_model`], even if the model may not serve because its 8 bits are too far from single precision.
+/// As [`open_model`], even if the model may not serve because its 8 or 16 bits are too far from single precision.
 ///
 /// # Errors
 /// As [`open_model`].
@@ -121,8 +121,9 @@ fn model_dir(config: &Config) -> Result<PathBuf, StartError> {
     let wanted = match precision {
         ModelPrecision::Onnx => return Ok(dir),
         ModelPrecision::Auto if brings_graph || !compiles => return Ok(dir),
-        ModelPrecision::Auto => Wanted::Best,
+        ModelPrecision::Auto => Wanted::best_on(config.devices.workers(cores())),
         ModelPrecision::Int8 => Wanted::Only(Precision::Int8),
+        ModelPrecision::Fp16 => Wanted::Only(Precision::Fp16),
         ModelPrecision::Fp32 => Wanted::Only(Precision::Fp32),
     };
     if let Wanted::Only(precision) = wanted
@@ -136,7 +137,7 @@ fn model_dir(config: &Config) -> Result<PathBuf, StartError> {
     let gate = Gate { samples: &samples, ask: &ask, threshold: config.scoring.threshold };
     let cache = Cache::find(&config.model.cache)?;
     let mut watch = Watch::new(true);
-    let wanted = (wanted, config.model.least_agreement);
+    let wanted = (wanted, &config.model);
     let place = compiled::cached(&cache, &dir, wanted, gate, runtime, &mut |step| watch.report(step));
     watch.finish();
     place

@@ -7,7 +7,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, Sender};
 
 use super::{Device, DeviceError, DeviceMaker, Terminate};
 use crate::model::InputTensors;
@@ -39,6 +39,7 @@ pub struct FakeDevice {
     panic: Option<i64>,
     script: Option<Receiver<Step>>,
     memory: Arc<AtomicUsize>,
+    shapes: Option<Sender<(usize, usize)>>,
     stop: Arc<Stop>,
 }
 
@@ -60,6 +61,7 @@ impl FakeDevice {
             panic: None,
             script: None,
             memory: Arc::new(AtomicUsize::new(usize::MAX)),
+            shapes: None,
             stop: Arc::default(),
         }
     }
@@ -94,6 +96,12 @@ impl FakeDevice {
         self
     }
 
+    /// Tells rows and length of the tensors of every run that `shapes` has room for.
+    pub fn telling(mut self, shapes: Sender<(usize, usize)>) -> Self {
+        self.shapes = Some(shapes);
+        self
+    }
+
     /// Makes it, and its clones after it.
     pub fn maker(self) -> DeviceMaker {
         // A device of its own is not terminated by what terminated the one before.
@@ -120,6 +128,9 @@ impl Device for FakeDevice {
     }
 
     fn run(&mut self, inputs: &InputTensors, logits: &mut Vec<f32>) -> Result<(), DeviceError> {
+        if let Some(shapes) = &self.shapes {
+            let _ = shapes.try_send((inputs.padded_rows, inputs.len));
+        }
         if let Some(gate) = &self.gate {
             // A closed gate stands open.
             let _ = gate.recv();

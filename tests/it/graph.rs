@@ -182,7 +182,7 @@ fn eight_bits_give_the_logits_of_quantised_layers() {
 fn a_row_has_the_same_bits_in_any_company() {
     let lengths = [3, 9, 16, 17, 30, 31, 32, 40, 47, 55, 60, 64, 5, 21, 12, 50, 33];
     for name in ["base", "large", "odd"] {
-        for precision in [Precision::Fp32, Precision::Int8, Precision::Int8Portable] {
+        for precision in [Precision::Fp32, Precision::Int8, Precision::Int8Portable, Precision::Fp16] {
             let (_out, mut device, model) = compiled(checkpoint(name).path(), precision);
             let mut expected = vec![Vec::new(); lengths.len()];
             let mut seen = 0;
@@ -211,6 +211,40 @@ fn a_row_has_the_same_bits_in_any_company() {
             assert_eq!(seen, 6 * lengths.len());
         }
     }
+}
+
+/// Of the largest logit of a row: a number of 16 bits has 11 binary digits, and roundings add up over the layers.
+const HALF_TOLERANCE: f32 = 1e-2;
+
+/// On a processor ONNX Runtime rounds the one graph's numbers at some operators only; in the other one after each.
+#[test]
+fn sixteen_bits_give_nearly_the_logits_of_transformers() {
+    for name in MODELS {
+        let cases = reference(name);
+        for precision in [Precision::Fp16, Precision::Fp16Rounded] {
+            let (_out, mut device, _) = compiled(checkpoint(name).path(), precision);
+            let worst = worst(&mut device, &cases);
+            println!("{name} {precision}: {worst:e}");
+            assert!(worst <= HALF_TOLERANCE, "{name} {precision}: {worst:e}");
+            assert!(worst > TOLERANCE, "{name} {precision}: {worst:e} is single precision");
+        }
+    }
+}
+
+/// What is 16 bits on disk stays as it is, and the weights take half the room.
+#[test]
+fn sixteen_bits_hold_the_weights_in_half_the_room() {
+    let size_of = |name: &str, precision| {
+        let (out, _, _) = compiled(checkpoint(name).path(), precision);
+        fs::read(out.path().join("compiled/model.onnx.data")).unwrap()
+    };
+    let (half, single) = (size_of("half", Precision::Fp16), size_of("half", Precision::Fp32));
+    assert!(half.len() * 100 < single.len() * 56, "{} of {}", half.len(), single.len());
+    let source = fs::read(root().join("tests/data/graph/half/model.safetensors")).unwrap();
+    let tensors = SafeTensors::deserialize(&source).unwrap();
+    let words = tensors.tensor("deberta.embeddings.word_embeddings.weight").unwrap();
+    assert_eq!(words.dtype(), safetensors::Dtype::F16);
+    assert_eq!(&half[..words.data().len()], words.data());
 }
 
 /// Without padding, sequences are found by counting ones: what is not ones and then zeros must not be misread.

@@ -33,6 +33,7 @@ mod readiness;
 mod readme;
 mod restarts;
 mod scan;
+mod shapes;
 mod support;
 mod tidy;
 mod tune;
