@@ -10,7 +10,7 @@ export ORT_DISABLE_TELEMETRY = 1
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help serve build test openapi-test lint fmt bench sweep oha loadtest overload onnxruntime clean
+.PHONY: help serve build test sanitize openapi-test lint fmt bench sweep oha loadtest overload soak faults hostile fuzz onnxruntime clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ lint: ## formatting and lints
 fmt: ## format the code
 	$(CARGO) fmt
 
+sanitize: ## the tests of src/kernel under AddressSanitizer, and under valgrind if there is one
+	$(PYTHON) scripts/sanitize_kernel.py $(CURDIR)/target/sanitize
+
 bench: onnxruntime ## micro-benchmarks: queue, tokenizer, engine, model
 	$(CARGO) bench --locked --bench core --bench kernel
 
@@ -55,6 +58,21 @@ loadtest: oha loadtest/bodies.ndjson ## sweep the concurrency against a running 
 
 overload: build oha ## what happens beyond capacity, into loadtest/runs/ (about 3 minutes)
 	$(PYTHON) loadtest/overload.py $(ARGS)
+
+soak: build ## memory of a server at capacity, into loadtest/runs/ (30 minutes; ARGS="--minutes 5")
+	$(PYTHON) loadtest/soak.py $(ARGS)
+
+faults: build ## devices that fail under load, into loadtest/runs/ (about 3 minutes)
+	$(PYTHON) loadtest/faults.py $(ARGS)
+
+hostile: build ## hostile clients beside one that behaves, and SIGTERM under load, into loadtest/runs/ (about 6 minutes)
+	$(PYTHON) loadtest/hostile.py $(ARGS)
+	$(PYTHON) loadtest/sigterm.py
+
+fuzz: onnxruntime ## fuzz each target, RUNS=200000 times (needs cargo-fuzz; RUSTC_BOOTSTRAP lets a stable compiler count coverage)
+	@cd fuzz && for target in body lines head text config; do mkdir -p corpus/$$target && \
+	  RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run --sanitizer none $$target corpus/$$target seeds/$$target -- -runs=$(or $(RUNS),200000) \
+	  -max_len=4096 -timeout=10 -rss_limit_mb=1024 -print_final_stats=1 || exit 1; done
 
 onnxruntime: ## fetch ONNX Runtime's pinned library into .ort/, once
 ifeq ($(ORT_DYLIB_PATH),$(ORT_DIR)/libonnxruntime.so)

@@ -9,6 +9,7 @@ model). Medians and ratios are printed, raw results are written to FOLDER. Needs
 that uses the processor.
 """
 import argparse
+import collections
 import json
 import os
 import platform
@@ -17,11 +18,12 @@ import socket
 import statistics
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-ODDLOG = os.path.join(ROOT, "target/release/oddlog")
+ODDLOG = os.environ.get("ODDLOG", os.path.join(ROOT, "target/release/oddlog"))
 OHA = os.environ.get("OHA", os.path.join(ROOT, "loadtest/.tools/bin/oha"))
 
 
@@ -57,12 +59,15 @@ class Server:
         for line in self.process.stderr:
             if address := json.loads(line)["fields"].get("address"):
                 self.url = f"http://{address}"
+                # A pipe that nobody reads would stop the server once it has logged enough.
+                self.log = collections.deque(maxlen=200)
+                threading.Thread(target=self.log.extend, args=[self.process.stderr], daemon=True).start()
                 return self
         sys.exit(f"{' '.join(command)} did not start")
 
     def __exit__(self, *_):
-        self.process.terminate()
-        self.process.communicate(timeout=60)
+        self.process.terminate()  # it may have ended
+        self.process.wait(timeout=60)
 
     def rss_mb(self):
         with open(f"/proc/{self.process.pid}/status") as file:

@@ -80,9 +80,9 @@ def top_of(highest):
 
 
 class Panel:
-    """One diagram; x from 0 to the largest factor."""
+    """One diagram; x from 0 to `x_max`, which is the largest factor if nothing else is said."""
 
-    def __init__(self, left, title, x_max, highest):
+    def __init__(self, left, title, x_max, highest, unit="x", of="offered, of capacity"):
         self.left, self.x_max, self.y_max = left, x_max, top_of(highest)
         self.parts = [f'<text class="title" x="{left}" y="{TOP - 18}">{title}</text>']
         for n in range(5):
@@ -90,9 +90,9 @@ class Panel:
             y = self.y(value)
             self.parts.append(f'<line class="grid" x1="{left}" x2="{left + PLOT_W}" y1="{y:.1f}" y2="{y:.1f}"/>')
             self.parts.append(f'<text x="{left - 6}" y="{y + 4:.1f}" text-anchor="end">{value:.0f}</text>')
-        for n in range(int(x_max) + 1):
-            self.parts.append(f'<text x="{self.x(n):.1f}" y="{TOP + PLOT_H + 18}" text-anchor="middle">{n}x</text>')
-        self.parts.append(f'<text x="{left + PLOT_W / 2}" y="{TOP + PLOT_H + 36}" text-anchor="middle">offered, of capacity</text>')
+        for n in range(0, int(x_max) + 1, max(1, int(x_max) // 6)):
+            self.parts.append(f'<text x="{self.x(n):.1f}" y="{TOP + PLOT_H + 18}" text-anchor="middle">{n}{unit}</text>')
+        self.parts.append(f'<text x="{left + PLOT_W / 2}" y="{TOP + PLOT_H + 36}" text-anchor="middle">{of}</text>')
 
     def x(self, value):
         return self.left + PLOT_W * value / self.x_max
@@ -129,7 +129,11 @@ def plot(report):
     latency.line("good", [(s["factor"], s["p99_ms"]) for s in alone], mark=True)
     latency.line("bulk", [(s["factor"], s["p99_ms"]) for s in bulk])
     latency.keys([*keys, ("limit", "deadline")])
+    return svg("Goodput and latency from half to three times of capacity", rates, latency)
+
+
+def svg(title, *panels):
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" role="img">'
-    title = "<title>Goodput and latency from half to three times of capacity</title>"
+    title = f"<title>{title}</title>"
     background = f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#fff"/>'
-    return "\n".join([head, title, f"<style>{STYLE}</style>", background, *rates.parts, *latency.parts, "</svg>"]) + "\n"
+    return "\n".join([head, title, f"<style>{STYLE}</style>", background, *(part for panel in panels for part in panel.parts), "</svg>"]) + "\n"

@@ -8,6 +8,7 @@
 //! 7  verdicts  scores from memory instead of the engine; twins that come at once are scored once
 //! 7  tuning    which settings serve most on this machine, by measuring
 //! 7  scan      log files to records with scores, in order
+//! 7  telemetry spans of requests to a collector
 //! 6  engine    the only place that starts device threads: admission, workers, shutdown
 //! 6  compiled  models made from a checkpoint, compared with single precision, kept in a cache
 //! 5  fidelity  whether a model keeps its word: precisions compared, known scores, same bits in any company
@@ -20,7 +21,7 @@
 //! Invariants stated as absences (`tests/it/tidy.rs` holds the ones that a text search can see):
 //! - no HTTP or JSON type outside `http` (model files and the hub speak JSON too, but never the API's);
 //! - no `ort` outside `device::onnx` and `device::custom_op`;
-//! - no `unsafe` outside `kernel` (and what `main`, `memory` and the memory map of `model::graph` need);
+//! - no `unsafe` outside `kernel` (and what `main`, `memory` and the memory maps of `model::graph` and `device::onnx` need);
 //! - no thread or task started outside `engine` and `http` (and the reader of `scan`, whose reads may block, its calls to
 //!   a server, and the signal wait of `cli::signals`);
 //! - no clock read in the pure queue, no lock held while a model runs, no unbounded channel anywhere.
@@ -42,6 +43,7 @@ pub mod metrics;
 pub mod model;
 pub mod records;
 pub mod scan;
+pub mod telemetry;
 pub mod templates;
 pub mod tuning;
 pub mod verdicts;

@@ -73,6 +73,28 @@ pub struct Metrics {
     pub truncated: Counter,
 }
 
+/// What became of spans.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SpanOutcome {
+    /// The collector took them.
+    Exported,
+    /// It did not.
+    Failed,
+    /// There was no room for them, or no time at the end.
+    Dropped,
+}
+
+impl SpanOutcome {
+    /// The metric label.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Exported => "exported",
+            Self::Failed => "failed",
+            Self::Dropped => "dropped",
+        }
+    }
+}
+
 /// What one device records.
 pub struct DeviceMetrics {
     /// Time of each run; the rate of its sum is the device's utilisation.
@@ -175,6 +197,13 @@ impl Metrics {
         metrics::with_local_recorder(&self.recorder, || counter!("oddlog_stream_bytes_total").increment(bytes));
     }
 
+    /// Counts a stream that is over.
+    pub fn stream_ended(&self, reason: &'static str) {
+        metrics::with_local_recorder(&self.recorder, || {
+            counter!("oddlog_streams_ended_total", "reason" => reason).increment(1);
+        });
+    }
+
     /// Streams being served.
     pub fn streams_open(&self) -> Gauge {
         metrics::with_local_recorder(&self.recorder, || gauge!("oddlog_streams_open"))
@@ -241,6 +270,13 @@ impl Metrics {
     pub fn turned_away(&self, reason: &'static str) {
         metrics::with_local_recorder(&self.recorder, || {
             counter!("oddlog_requests_turned_away_total", "reason" => reason).increment(1);
+        });
+    }
+
+    /// Counts spans that are done with.
+    pub fn spans(&self, outcome: SpanOutcome, spans: u64) {
+        metrics::with_local_recorder(&self.recorder, || {
+            counter!("oddlog_trace_spans_total", "outcome" => outcome.name()).increment(spans);
         });
     }
 
@@ -324,6 +360,7 @@ fn describe() {
     describe_counter!("oddlog_truncated_logs_total", "Logs cut to the model's length.");
     describe_counter!("oddlog_stream_lines_total", "Lines of streams, by outcome.");
     describe_counter!("oddlog_stream_bytes_total", "Bytes read from streams, after decompression.");
+    describe_counter!("oddlog_streams_ended_total", "Streams that are over, by the reason of their end.");
     describe_gauge!("oddlog_streams_open", "Streams being served.");
     describe_counter!("oddlog_verdicts_total", "Verdicts given, by kind.");
     describe_counter!(
@@ -332,6 +369,10 @@ fn describe() {
     );
     describe_gauge!("oddlog_cache_entries", "Token sequences and texts whose scores are remembered.");
     describe_gauge!("oddlog_cache_bytes", "Bytes that remembered logs and scores take.");
+    describe_counter!(
+        "oddlog_trace_spans_total",
+        "Spans by outcome: exported, failed (the collector did not take them), dropped (no room)."
+    );
     describe_gauge!("oddlog_build_info", "1, with the version as a label.");
 }
 

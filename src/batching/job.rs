@@ -1,9 +1,13 @@
 //! A job: one log with all its hypotheses, which always stand in the same batch, and the reply that it is owed.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
+use super::CloseReason;
 use crate::model::EncodedLog;
 
 /// One log to score: a row for each hypothesis.
@@ -24,6 +28,8 @@ pub struct JobOutput {
     pub logits: Vec<f32>,
     /// Where the time went.
     pub times: JobTimes,
+    /// What scored it.
+    pub run: JobRun,
 }
 
 /// Stage times of one job.
@@ -33,6 +39,25 @@ pub struct JobTimes {
     pub queue: Duration,
     /// The model run of its batch.
     pub inference: Duration,
+}
+
+/// The model run that scored a job, with its company.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobRun {
+    /// The device's name.
+    pub device: Arc<str>,
+    /// Jobs of the batch.
+    pub jobs: usize,
+    /// Its rows.
+    pub rows: usize,
+    /// Its padded tokens.
+    pub tokens: usize,
+    /// Why it did not grow further; `None` for a part of one that failed.
+    pub closed_by: Option<CloseReason>,
+    /// When it began.
+    pub began: Instant,
+    /// When its logits were there.
+    pub ended: Instant,
 }
 
 /// Why a job has no output.

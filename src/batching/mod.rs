@@ -16,6 +16,6 @@ mod queue;
 
 pub use batch::{Batch, Class, CloseReason, Entry, Limits};
 pub use batcher::{Batcher, Inbox, NotTaken, still_wanted};
-pub use job::{Job, JobError, JobOutput, JobResult, JobTimes, Reply};
+pub use job::{Job, JobError, JobOutput, JobResult, JobRun, JobTimes, Reply};
 pub use pace::{Pace, Rate};
 pub use queue::Queue;

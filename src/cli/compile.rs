@@ -72,6 +72,8 @@ pub struct CompileArgs {
 enum Arithmetic {
     /// Single precision: the same scores as transformers
     Fp32,
+    /// Single precision in operators of any ONNX Runtime
+    Fp32Portable,
     /// 8 bits in oddlog's own operator: fastest
     Int8,
     /// 8 bits in operators of any ONNX Runtime
@@ -84,6 +86,7 @@ impl From<Arithmetic> for Precision {
     fn from(arithmetic: Arithmetic) -> Self {
         match arithmetic {
             Arithmetic::Fp32 => Self::Fp32,
+            Arithmetic::Fp32Portable => Self::Fp32Portable,
             Arithmetic::Int8 => Self::Int8,
             Arithmetic::Int8Portable => Self::Int8Portable,
             Arithmetic::Fp16 => Self::Fp16,

@@ -15,6 +15,7 @@ use crate::{
     error::StartError,
     http::{self, App},
     metrics::Metrics,
+    telemetry::Traces,
     verdicts::Verdicts,
 };
 
@@ -52,6 +53,7 @@ pub fn run(args: ServeArgs) -> Result<ExitCode, StartError> {
     let devices = make_devices(&config, &model)?;
     let names: Vec<String> = devices.makers.iter().map(|maker| maker.name.clone()).collect();
     let metrics = Metrics::new().map_err(|e| StartError::Config(e.to_string()))?;
+    let traces = Traces::start(&config.telemetry, metrics.clone())?.map(Arc::new);
     let engine = Engine::start(&model, devices, &config.scoring, &config.batching, metrics)?;
 
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
@@ -67,8 +69,8 @@ pub fn run(args: ServeArgs) -> Result<ExitCode, StartError> {
     let answered = runtime.block_on(async {
         let address = config.server.listen;
         let verdicts = Verdicts::new(engine.handle(), &config.cache);
-        let app = App::new(verdicts, config.server.clone(), config.model.source.clone())?.with_log(config.log);
-        let app = Arc::new(app);
+        let app = App::new(verdicts, config.server.clone(), config.model.source.clone())?;
+        let app = Arc::new(app.with_log(config.log).with_traces(traces.clone()));
         let doors = handed.open(&config.server)?;
         let address = doors.public.local_addr().unwrap_or(address);
         let private = doors.private.as_ref().and_then(|listener| listener.local_addr().ok());
@@ -82,6 +84,10 @@ pub fn run(args: ServeArgs) -> Result<ExitCode, StartError> {
         Ok(http::serve(doors, app.clone(), signals.watch(app)).await)
     })?;
     let drained = engine.shutdown(bound);
+    // What waits for the collector is no answer: the exit code does not depend on it.
+    if let Some(traces) = traces {
+        traces.shutdown();
+    }
     tracing::info!(answered, drained, "stopped");
     Ok(ExitCode::from(u8::from(!(answered && drained))))
 }

@@ -10,6 +10,7 @@ mod log;
 mod model;
 mod scoring;
 mod server;
+mod telemetry;
 
 use std::{fmt, path::Path};
 
@@ -27,6 +28,7 @@ pub use log::{AccessLog, Log, LogFormat};
 pub use model::{Model, ModelPrecision};
 pub use scoring::{Scoring, ThresholdRule};
 pub use server::{Secrets, Server};
+pub use telemetry::{Headers, Telemetry};
 
 use crate::error::StartError;
 
@@ -48,6 +50,8 @@ pub struct Config {
     pub devices: Devices,
     /// oddlog's own log.
     pub log: Log,
+    /// Traces.
+    pub telemetry: Telemetry,
 }
 
 impl Config {
@@ -84,7 +88,8 @@ impl Config {
         let labels = self.scoring.max_labels.max(self.scoring.labels.len());
         self.batching.check(labels * self.model.max_length.next_multiple_of(16))?;
         self.cache.check()?;
-        self.devices.check()
+        self.devices.check()?;
+        self.telemetry.check()
     }
 }
 
@@ -175,6 +180,10 @@ mod tests {
             ("[server]\nprivate_listen = \"nowhere\"\n", "server.private_listen"),
             ("[server]\ntls_key_file = \"key.pem\"\n", "server.tls_certificate_file"),
             ("[server]\nkey_max_in_flight = 3\n", "server.key_max_in_flight"),
+            ("[telemetry]\nsample_ratio = 1.5\n", "telemetry.sample_ratio"),
+            ("[telemetry]\nmax_queued_spans = 0\n", "telemetry.max_queued_spans"),
+            ("[telemetry]\nexport_interval_ms = 0\n", "telemetry.export_interval_ms"),
+            ("[telemetry]\nservice_name = \" \"\n", "telemetry.service_name"),
         ] {
             let error = load(text).unwrap_err().to_string();
             assert!(error.contains(key), "{error}");

@@ -1,5 +1,8 @@
 //! ONNX Runtime: loading its library, sessions, runs. With `custom_op`, the only file that knows `ort`.
 
+mod initializers;
+mod shared;
+
 use std::{
     path::{Path, PathBuf},
     sync::{
@@ -17,6 +20,7 @@ use ort::{
     value::TensorRef,
 };
 
+use self::shared::SharedWeights;
 use super::{Device, DeviceError, DeviceMaker, Terminate, custom_op};
 use crate::{
     error::StartError,
@@ -79,10 +83,21 @@ impl Runtime {
     /// What ONNX Runtime says.
     pub fn open(self, path: &Path, options: CpuOptions) -> ort::Result<Session> {
         // A graph that `prepare` made is loaded as it is.
-        let prepared = path.file_name().is_some_and(|name| name == PREPARED_GRAPH);
-        let level = if prepared { GraphOptimizationLevel::Disable } else { GraphOptimizationLevel::All };
+        let level = if is_prepared(path) { GraphOptimizationLevel::Disable } else { GraphOptimizationLevel::All };
         let mut builder = cpu_builder(self, options, level)?;
         one_at_first(|| builder.commit_from_file(path))
+    }
+
+    /// As [`open`](Self::open), with weights that all sessions of a prepared graph share.
+    fn open_sharing(self, path: &Path, options: CpuOptions) -> ort::Result<SharingSession> {
+        let weights = is_prepared(path).then(|| SharedWeights::of(path, &path.with_file_name(PREPARED_DATA))).flatten();
+        let Some(weights) = weights else { return Ok(SharingSession { session: self.open(path, options)?, weights }) };
+        let mut builder = cpu_builder(self, options, GraphOptimizationLevel::Disable)?;
+        #[allow(unsafe_code)]
+        // SAFETY: the session is dropped before the weights, and given out together with them alone.
+        unsafe { weights.give(&mut builder) }?;
+        let session = one_at_first(|| builder.commit_from_file(path))?;
+        Ok(SharingSession { session, weights: Some(weights) })
     }
 
     /// Which build of the library it is, as the library tells.
@@ -137,10 +152,17 @@ pub fn prepare(runtime: Runtime, from: &Path, to: &Path) -> Result<(), StartErro
     session().map(drop).map_err(fail)
 }
 
+/// A session and what it points into. Fields are dropped in this order.
+struct SharingSession {
+    session: Session,
+    #[expect(dead_code, reason = "kept for the session")]
+    weights: Option<Arc<SharedWeights>>,
+}
+
 /// One session on one execution provider.
 pub struct OnnxDevice {
     name: String,
-    session: Session,
+    session: SharingSession,
     classes: usize,
     wants_types: bool,
     max_run_tokens: usize,
@@ -163,9 +185,9 @@ impl OnnxDevice {
     pub fn cpu(runtime: Runtime, name: String, model: &Model, options: CpuOptions) -> Result<Self, StartError> {
         let fail = |reason: String| StartError::Model { path: model.files.onnx.clone(), reason };
         let session = runtime
-            .open(&model.files.onnx, options)
+            .open_sharing(&model.files.onnx, options)
             .map_err(|e| fail(format!("it is no usable ONNX model: {}", e.message())))?;
-        let wants_types = check_signature(&session).map_err(fail)?;
+        let wants_types = check_signature(&session.session).map_err(fail)?;
         let of_runs = Options::new().map_err(|e| fail(e.to_string()))?;
         Ok(Self {
             name,
@@ -201,7 +223,7 @@ impl OnnxDevice {
         }
         let large = rows * inputs.len * inputs.len > self.max_run_tokens.saturating_mul(KEEP_ARENA_UP_TO);
         let options = if large { &self.options.shrinking } else { &self.options.plain };
-        let outputs = self.session.run_with_options(named, options).map_err(failed)?;
+        let outputs = self.session.session.run_with_options(named, options).map_err(failed)?;
         let (shape, values) = outputs["logits"].try_extract_tensor::<f32>().map_err(failed)?;
         if shape[..] != [rows as i64, self.classes as i64] {
             let text = format!("logits have the shape {shape:?}, not [{rows}, {}]", self.classes);
@@ -296,6 +318,11 @@ fn one_at_first(make: impl FnOnce() -> ort::Result<Session>) -> ort::Result<Sess
     DOMAIN_IS_KNOWN.store(true, Ordering::Release);
     drop(first);
     Ok(session)
+}
+
+/// Whether [`prepare`] made the graph.
+fn is_prepared(graph: &Path) -> bool {
+    graph.file_name().is_some_and(|name| name == PREPARED_GRAPH)
 }
 
 fn cpu_builder(runtime: Runtime, options: CpuOptions, level: GraphOptimizationLevel) -> ort::Result<SessionBuilder> {

@@ -7,7 +7,7 @@ use std::{
 
 use super::{admission::Admission, health::Health};
 use crate::{
-    batching::{Class, Entry, Inbox, Job, JobError, NotTaken, Reply},
+    batching::{Class, Entry, Inbox, Job, JobError, JobRun, JobTimes, NotTaken, Reply},
     classify::{Head, Labels, Task, label_scores},
     config::{Batching, Scoring},
     error::RequestError,
@@ -81,7 +81,7 @@ pub struct Classified {
 }
 
 /// Stage times of one log.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StageTimes {
     /// Text to token ids.
     pub tokenization: Duration,
@@ -89,6 +89,8 @@ pub struct StageTimes {
     pub queue: Duration,
     /// The model run of its batch.
     pub inference: Duration,
+    /// That run; `None` for a log that came from memory.
+    pub run: Option<JobRun>,
 }
 
 impl Handle {
@@ -213,13 +215,7 @@ impl Handle {
     }
 
     fn counted<T>(&self, result: Result<T, RequestError>) -> Result<T, RequestError> {
-        let metrics = &self.shared.metrics;
-        match &result {
-            Err(RequestError::DeadlineExceeded) => metrics.expired.increment(1),
-            Err(error) => refusal(error).into_iter().for_each(|reason| metrics.refused(reason)),
-            Ok(_) => {}
-        }
-        result
+        result.inspect_err(|error| count(&self.shared.metrics, error))
     }
 
     pub(super) async fn score(
@@ -273,7 +269,8 @@ impl Handle {
             Ok(Ok(Err(JobError::Dropped)) | Err(_)) => return Err(RequestError::Unavailable),
             Ok(Ok(Err(JobError::Expired))) | Err(_) => return Err(RequestError::DeadlineExceeded),
         };
-        let times = StageTimes { tokenization, queue: output.times.queue, inference: output.times.inference };
+        let JobTimes { queue, inference } = output.times;
+        let times = StageTimes { tokenization, queue, inference, run: Some(output.run) };
         metrics.stage(Stage::Tokenize, times.tokenization);
         metrics.stage(Stage::Admission, enqueued_at - tokenized);
         metrics.stage(Stage::Queue, times.queue);
@@ -303,15 +300,20 @@ impl Handle {
     }
 }
 
-/// The metric label of an error that means "not taken".
-fn refusal(error: &RequestError) -> Option<&'static str> {
-    match error {
-        RequestError::Overloaded { .. } => Some("queue_full"),
-        RequestError::TooLate { .. } => Some("too_late"),
-        RequestError::Draining => Some("draining"),
-        RequestError::Unavailable => Some("no_device"),
-        RequestError::DeadlineExceeded | RequestError::Inference | RequestError::Invalid { .. } => None,
-    }
+/// Counts a log that gets no verdict.
+fn count(metrics: &Metrics, error: &RequestError) {
+    let reason = match error {
+        RequestError::Overloaded { .. } => "queue_full",
+        RequestError::TooLate { .. } => "too_late",
+        RequestError::Draining => "draining",
+        RequestError::Unavailable => "no_device",
+        RequestError::DeadlineExceeded => return metrics.expired.increment(1),
+        // Counted where the model failed, among the failed jobs.
+        RequestError::Inference => return,
+        // The request's own fault: its status counts it.
+        RequestError::Invalid { .. } => return,
+    };
+    metrics.refused(reason);
 }
 
 /// Counts a client that leaves before its answer: then the future is dropped, and this with it.
@@ -327,6 +329,27 @@ impl Drop for Gone<'_> {
     fn drop(&mut self) {
         if let Some(metrics) = self.0 {
             metrics.dropped_by_client.increment(1);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_refusal_has_a_counter_of_its_own() {
+        let retry_after = Duration::from_secs(1);
+        for (error, counter) in [
+            (RequestError::Overloaded { retry_after }, r#"oddlog_refused_total{reason="queue_full"} 1"#),
+            (RequestError::TooLate { retry_after }, r#"oddlog_refused_total{reason="too_late"} 1"#),
+            (RequestError::Draining, r#"oddlog_refused_total{reason="draining"} 1"#),
+            (RequestError::Unavailable, r#"oddlog_refused_total{reason="no_device"} 1"#),
+            (RequestError::DeadlineExceeded, "oddlog_expired_total 1"),
+        ] {
+            let metrics = Metrics::new().unwrap();
+            count(&metrics, &error);
+            assert!(metrics.render().contains(counter), "{error:?}");
         }
     }
 }

@@ -30,7 +30,7 @@ use std::{
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-pub use crate::batching::Class;
+pub use crate::batching::{Class, CloseReason, JobRun};
 pub use handle::{Classified, Encoded, Handle, StageTimes, Timeouts};
 
 use crate::{

@@ -13,7 +13,7 @@ use crossbeam_channel::RecvTimeoutError;
 
 use super::{backoff::Backoff, budget::Budget, crew::Crew, pace::Pace, slot::Slot};
 use crate::{
-    batching::{Entry, Job, JobError, JobOutput, JobTimes, Limits, still_wanted},
+    batching::{CloseReason, Entry, Job, JobError, JobOutput, JobRun, JobTimes, Limits, still_wanted},
     device::{Device, DeviceError},
     model::InputTensors,
 };
@@ -21,6 +21,8 @@ use crate::{
 pub(super) struct Worker {
     crew: Arc<Crew>,
     slot: Arc<Slot>,
+    /// The slot's, for what is told of runs.
+    name: Arc<str>,
     number: u64,
     /// The device to start with; without one, one is made.
     device: Option<Box<dyn Device>>,
@@ -33,6 +35,8 @@ pub(super) struct Worker {
     logits: Vec<f32>,
     /// Whether parts of a failed batch may wait in the slot.
     has_rest: bool,
+    /// Why the batch at hand did not grow further; `None` for such a part.
+    closed_by: Option<CloseReason>,
 }
 
 /// A run that came back.
@@ -65,6 +69,7 @@ impl Worker {
         slot.metrics.token_budget.set(budget.tokens() as f64);
         Self {
             pace: slot.first_pace,
+            name: slot.name.as_str().into(),
             limits: crew.limits,
             crew,
             slot,
@@ -75,6 +80,7 @@ impl Worker {
             inputs: InputTensors::default(),
             logits: Vec::new(),
             has_rest: false,
+            closed_by: None,
         }
     }
 
@@ -122,11 +128,14 @@ impl Worker {
                 while entries.len() > 1 && cells(&entries) > self.budget.tokens() {
                     self.slot.push_rest(entries.split_off(entries.len() / 2));
                 }
+                self.closed_by = None;
                 return Some(entries);
             }
             self.has_rest = false;
         }
-        self.crew.batcher.next_batch(&self.limits).map(|batch| batch.entries)
+        let batch = self.crew.batcher.next_batch(&self.limits)?;
+        self.closed_by = Some(batch.closed_by);
+        Some(batch.entries)
     }
 
     fn run_entries(&mut self, device: &mut dyn Device, entries: Vec<Entry<Job>>) -> Result<(), End> {
@@ -250,7 +259,17 @@ impl Worker {
     }
 
     fn answer(&self, entries: Vec<Entry<Job>>, started: Instant) {
-        let inference = started.elapsed();
+        let ended = Instant::now();
+        let inference = ended - started;
+        let run = JobRun {
+            device: self.name.clone(),
+            jobs: entries.len(),
+            rows: self.inputs.rows,
+            tokens: tokens(&self.inputs),
+            closed_by: self.closed_by,
+            began: started,
+            ended,
+        };
         let mut at = 0;
         for entry in entries {
             let values = entry.rows * self.crew.classes;
@@ -262,7 +281,7 @@ impl Worker {
                 continue;
             }
             let times = JobTimes { queue: started - entry.enqueued_at, inference };
-            self.crew.send(entry, Ok(JobOutput { logits, times }));
+            self.crew.send(entry, Ok(JobOutput { logits, times, run: run.clone() }));
         }
     }
 

@@ -10,6 +10,7 @@ use crate::{
     config::{Log, Server},
     engine::Handle,
     error::StartError,
+    telemetry::Traces,
     verdicts::Verdicts,
 };
 
@@ -35,6 +36,8 @@ pub struct App {
     pub(super) ids: RequestIds,
     /// What oddlog's own log may say.
     pub(super) log: Log,
+    /// Where traces of requests begin, if they do.
+    pub(super) traces: Option<Arc<Traces>>,
     /// Room for streams.
     pub(super) streams: Arc<Semaphore>,
     /// Cancelled when the end begins.
@@ -66,6 +69,7 @@ impl App {
             bodies: body::room(&config),
             ids: RequestIds::new(),
             log: Log::default(),
+            traces: None,
             streams: Arc::new(Semaphore::new(config.max_streams)),
             draining: CancellationToken::new(),
             config,
@@ -77,6 +81,12 @@ impl App {
     #[must_use]
     pub fn with_log(self, log: Log) -> Self {
         Self { log, ..self }
+    }
+
+    /// With traces of analysis requests.
+    #[must_use]
+    pub fn with_traces(self, traces: Option<Arc<Traces>>) -> Self {
+        Self { traces, ..self }
     }
 
     /// Reads the files of keys and certificate again. What cannot be used stays as it was, and the log says why.

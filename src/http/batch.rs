@@ -12,6 +12,7 @@ use super::{
     answer::{Body, json_answer, refused, unprocessable},
     app::App,
     body,
+    exchange::trace_of,
     fields::{self, Fields},
     openapi::Refusals,
     patience,
@@ -202,6 +203,7 @@ impl Serialize for Scores<'_> {
     )
 )]
 pub async fn analyze_batch(app: &App, request: Request<Incoming>) -> Response<Body> {
+    let trace = trace_of(&request);
     let media_type = body::media_type(request.headers());
     let (timeouts, now) = (app.handle.timeouts(), Instant::now());
     let deadline = match patience::deadline(request.headers(), timeouts.max, now) {
@@ -230,9 +232,13 @@ pub async fn analyze_batch(app: &App, request: Request<Incoming>) -> Response<Bo
         Err(error) => return refused(&error),
     };
     if !app.handle.is_open() {
+        app.handle.metrics().refused("draining");
         return refused(&RequestError::Draining);
     }
     let outcomes = score(&app.verdicts, &task, &logs, deadline).await;
+    if let Some(trace) = &trace {
+        outcomes.iter().flatten().for_each(|answer| trace.one_of_many(&answer.classified.times));
+    }
     let scoring = app.handle.scoring();
     let threshold = threshold.unwrap_or_else(|| scoring.threshold_of(source.as_deref()));
     let results = outcomes.iter().zip(&logs).map(|(outcome, log)| match outcome {

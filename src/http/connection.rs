@@ -24,7 +24,7 @@ use super::{
     traffic::{Limits, Traffic},
     watched::{OpenRequest, WatchedBody, WatchedSocket},
 };
-use crate::config::Server;
+use crate::{config::Server, telemetry::Trace};
 
 /// At the end, time for a request that is already on its way over a kept connection.
 const LINGER: Duration = Duration::from_millis(250);
@@ -76,7 +76,8 @@ impl Driver {
             async move {
                 let mut answer = exchange(&app, Caller { door, client }, request).await;
                 let pass = answer.extensions_mut().remove::<Pass>();
-                Ok::<_, Infallible>(answer.map(|body| WatchedBody::new(body, open, pass)))
+                let trace = answer.extensions_mut().remove::<Trace>();
+                Ok::<_, Infallible>(answer.map(|body| WatchedBody::new(body, open, (pass, trace))))
             }
         });
         let socket = TokioIo::new(WatchedSocket::new(socket, traffic.clone()));

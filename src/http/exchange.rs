@@ -24,7 +24,11 @@ use super::{
     request_id,
     router::{Place, route},
 };
-use crate::{config::AccessLog, metrics::Metrics};
+use crate::{
+    config::AccessLog,
+    metrics::Metrics,
+    telemetry::{Parent, Trace},
+};
 use tracing::Instrument;
 
 /// Status under which a request is counted whose client left before the answer.
@@ -43,7 +47,7 @@ pub struct Caller {
 }
 
 /// Answers `request`.
-pub async fn exchange(app: &App, caller: Caller, request: Request<Incoming>) -> Response<Body> {
+pub async fn exchange(app: &App, caller: Caller, mut request: Request<Incoming>) -> Response<Body> {
     let started = Instant::now();
     let place = match Place::of(request.uri().path()) {
         place if place.is_for_operators() && !app.shows_operations(caller.door) => Place::Unknown,
@@ -53,7 +57,16 @@ pub async fn exchange(app: &App, caller: Caller, request: Request<Incoming>) -> 
     let id = app.ids.of(request.headers());
     let origin = request.headers().get(ORIGIN).cloned();
     let (method, version) = (request.method().clone(), request.version());
-    let span = tracing::info_span!("request", id = id.to_str().unwrap_or_default(), route = place.pattern());
+    let span = tracing::info_span!(
+        "request",
+        id = id.to_str().unwrap_or_default(),
+        route = place.pattern(),
+        trace_id = tracing::field::Empty
+    );
+    let trace = begin_trace(app, place, &mut request, &span);
+    if let Some(trace) = &trace {
+        trace.note("oddlog.request_id", id.to_str().unwrap_or_default().to_owned());
+    }
 
     // Boxed, because hyper keeps room for this future with every idle connection, and the routes' are large.
     let answered = Box::pin(async {
@@ -82,8 +95,34 @@ pub async fn exchange(app: &App, caller: Caller, request: Request<Incoming>) -> 
         headers.insert(CONTENT_LENGTH, HeaderValue::from(body_bytes));
         *answer.body_mut() = Body::default();
     }
+    if let Some(trace) = trace {
+        trace.answered(status.as_u16());
+        // Its end is that of the answer's body.
+        answer.extensions_mut().insert(trace);
+    }
     count.answered(status.as_u16());
     answer
+}
+
+/// The request's trace, unless it has none, for its handler, too. The trace's id becomes part of the log's entries; with a
+/// `traceparent` also when no spans are made.
+fn begin_trace(app: &App, place: Place, request: &mut Request<Incoming>, span: &tracing::Span) -> Option<Trace> {
+    let text = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
+    let parent = text("traceparent").and_then(|parent| Parent::read(parent, text("tracestate")));
+    let traces = app.traces.as_ref().filter(|_| place.is_analysis());
+    let trace = traces.and_then(|traces| traces.begin(request.method().as_str(), place.pattern(), parent.as_ref()));
+    if let Some(id) = trace.as_ref().map(Trace::id).or_else(|| parent.as_ref().map(Parent::trace_id)) {
+        span.record("trace_id", id);
+    }
+    if let Some(trace) = &trace {
+        request.extensions_mut().insert(trace.clone());
+    }
+    trace
+}
+
+/// The part in the trace of a request that its handler has.
+pub fn trace_of(request: &Request<Incoming>) -> Option<Trace> {
+    request.extensions().get::<Trace>().cloned()
 }
 
 /// A line of the access log; the request's name and route are in its span.

@@ -88,6 +88,11 @@ impl Place {
         }
     }
 
+    /// Whether logs are scored there.
+    pub fn is_analysis(self) -> bool {
+        matches!(self, Self::Route(route) if route.takes_post())
+    }
+
     /// Whether operators alone need it: metrics and documentation.
     pub fn is_for_operators(self) -> bool {
         use Endpoint::{Metrics, OpenApi, Redoc, RedocFile, Swagger, SwaggerFile};

@@ -97,7 +97,7 @@ pub struct Traffic {
     heading: AtomicU64,
     /// Requests whose answer is not wholly handed over.
     open: AtomicUsize,
-    /// The end of the last request.
+    /// The end of the last request, or when the socket last took something that had to wait.
     rested: AtomicU64,
     /// Since when the socket takes no more.
     blocked: AtomicU64,
@@ -151,8 +151,11 @@ impl Traffic {
     }
 
     /// The socket took something, or has nothing left to take.
-    pub fn flows(&self) {
-        self.blocked.store(NEVER, Relaxed);
+    pub fn flows(&self, now: Instant) {
+        if self.blocked.swap(NEVER, Relaxed) != NEVER {
+            // Who still took an answer was not idle.
+            self.rested.store(self.at(now), Relaxed);
+        }
     }
 
     /// The socket takes no more for now.
@@ -218,6 +221,7 @@ impl Traffic {
     fn passed(&self) -> impl Iterator<Item = (Overdue, Instant)> {
         let Limits { first_byte, header, idle, write, .. } = self.limits;
         let blocked = self.blocked.load(Relaxed);
+        let blocks = blocked != NEVER;
         let rests = self.open.load(Relaxed) == 0;
         let heading = self.heading.load(Relaxed);
         let limit = |counts: bool, overdue, from: u64, time: Duration| {
@@ -225,11 +229,11 @@ impl Traffic {
         };
         let waits = self.waiting.load(Relaxed) > 0;
         [
-            limit(blocked != NEVER, Overdue::Blocked, blocked, write),
+            limit(blocks, Overdue::Blocked, blocked, write),
             limit(waits, Overdue::Stalled, self.moved.load(Relaxed), write),
             limit(!self.has_received(), Overdue::FirstByte, 0, first_byte),
             limit(rests && heading != NEVER, Overdue::Header, heading, header),
-            limit(rests && self.has_received(), Overdue::Idle, self.rested.load(Relaxed), idle),
+            limit(rests && !blocks && self.has_received(), Overdue::Idle, self.rested.load(Relaxed), idle),
         ]
         .into_iter()
         .flatten()
@@ -292,8 +296,25 @@ mod tests {
         one.blocks(at(100));
         one.blocks(at(103));
         assert_eq!((one.overdue(at(103)), one.overdue(at(104))), (None, Some(Overdue::Blocked)));
-        one.flows();
+        one.flows(at(104));
         assert_eq!(one.overdue(at(200)), None);
+    }
+
+    #[test]
+    fn an_answer_that_is_not_taken_is_no_idleness() {
+        let (one, at) = traffic();
+        one.read(b"x", at(0));
+        one.begin();
+        one.end(true, at(1));
+        // Handed over, and the client takes some of it every three seconds.
+        for second in (2..20).step_by(3) {
+            one.blocks(at(second));
+            assert_eq!(one.overdue(at(second + 3)), None);
+            one.flows(at(second + 3));
+        }
+        assert_eq!((one.overdue(at(27)), one.overdue(at(28))), (None, Some(Overdue::Idle)));
+        one.blocks(at(21));
+        assert_eq!((one.overdue(at(24)), one.overdue(at(40))), (None, Some(Overdue::Blocked)));
     }
 
     #[tokio::test]

@@ -17,6 +17,7 @@ use super::{
     answer::{Body, json_answer, refused, unprocessable},
     app::App,
     body,
+    exchange::trace_of,
     fields::Fields,
     openapi::Refusals,
     patience,
@@ -104,6 +105,7 @@ pub struct AnalyzeResponse<'a> {
     )
 )]
 pub async fn analyze(app: &App, request: Request<Incoming>) -> Response<Body> {
+    let trace = trace_of(&request);
     let media_type = body::media_type(request.headers());
     let (timeouts, now) = (app.handle.timeouts(), Instant::now());
     let deadline = match patience::deadline(request.headers(), timeouts.max, now) {
@@ -135,6 +137,10 @@ pub async fn analyze(app: &App, request: Request<Incoming>) -> Response<Body> {
         Ok(answer) => answer,
         Err(error) => return refused(&error),
     };
+    if let Some(trace) = &trace {
+        trace.log(&classified.times);
+        outcome.into_iter().for_each(|outcome| trace.note("oddlog.cache", outcome.name()));
+    }
     let verdict = verdict(&classified.scores, task, threshold, scoring.threshold_rule);
     app.handle.metrics().verdict(verdict.is_anomaly);
     app.note_verdict(&log_message, &task.labels[verdict.label], verdict.confidence);
@@ -146,14 +152,14 @@ pub async fn analyze(app: &App, request: Request<Incoming>) -> Response<Body> {
         threshold,
     };
     let mut answer = json_answer(StatusCode::OK, &response);
-    add_times(answer.headers_mut(), classified.times);
+    add_times(answer.headers_mut(), &classified.times);
     if let Some(outcome) = outcome {
         answer.headers_mut().insert(OUTCOME, HeaderValue::from_static(outcome.name()));
     }
     answer
 }
 
-fn add_times(headers: &mut HeaderMap, times: StageTimes) {
+fn add_times(headers: &mut HeaderMap, times: &StageTimes) {
     let ms = |time: Duration| {
         HeaderValue::try_from(format!("{:.3}", time.as_secs_f64() * 1e3)).expect("digits are a valid header value")
     };

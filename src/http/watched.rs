@@ -12,6 +12,7 @@ use hyper::body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{auth::Pass, traffic::Traffic};
+use crate::telemetry::Trace;
 
 /// A socket whose reads and writes are noted.
 pub struct WatchedSocket<S> {
@@ -29,7 +30,7 @@ impl<S> WatchedSocket<S> {
     fn noted<T>(&self, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         match result {
             Poll::Pending => self.traffic.blocks(Instant::now()),
-            Poll::Ready(_) => self.traffic.flows(),
+            Poll::Ready(_) => self.traffic.flows(Instant::now()),
         }
         result
     }
@@ -98,21 +99,24 @@ impl Drop for OpenRequest {
     }
 }
 
-/// An answer's body. Its request is open, and its key's place taken, until it is handed over or given up.
+/// What is let go when an answer's body is handed over or given up.
+type Held = (Option<Pass>, Option<Trace>);
+
+/// An answer's body. Its request is open, its key's place taken and its trace held until it is handed over or given up.
 pub struct WatchedBody<B> {
     body: B,
     request: OpenRequest,
-    _pass: Option<Pass>,
+    _held: Held,
     /// Whether a part of it waits for leave to be sent.
     waits: bool,
 }
 
 impl<B: Body> WatchedBody<B> {
     /// Watches the answer to `request`.
-    pub fn new(body: B, mut request: OpenRequest, pass: Option<Pass>) -> Self {
+    pub fn new(body: B, mut request: OpenRequest, held: Held) -> Self {
         // A body that nobody asks for is the answer to a request that was abandoned; an empty one is never asked for.
         request.answered = body.is_end_stream();
-        let mut watched = Self { body, request, _pass: pass, waits: false };
+        let mut watched = Self { body, request, _held: held, waits: false };
         watched.set_waits(true);
         watched
     }

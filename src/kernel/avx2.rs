@@ -14,8 +14,16 @@ use super::{
 };
 
 pub(super) static AVX_VNNI: Table = Table { name: "avx-vnni", rows: VNNI_ROWS, tile: tile_vnni, ..AVX2 };
-pub(super) static AVX2: Table =
-    Table { name: "avx2", rows: AVX2_ROWS, quantise, tile: tile_avx2, finish, attend: attend_avx2, norm };
+pub(super) static AVX2: Table = Table {
+    name: "avx2",
+    rows: AVX2_ROWS,
+    quantise,
+    tile: tile_avx2,
+    finish,
+    attend: attend_avx2,
+    gelu: gelu_of_row,
+    norm,
+};
 
 /// 6 rows x 2 vectors of sums, 2 of weights and 1 of activations make 15 of 16 registers.
 const VNNI_ROWS: usize = 6;
@@ -200,6 +208,20 @@ fn finish(sums: &Sums, row_scales: &[f32], columns: &Columns, mut y: Strided<f32
             }
         }
     }
+}
+
+#[target_feature(enable = "avx2,fma")]
+fn gelu_of_row(x: &[f32], bias: &[f32], y: &mut [f32]) {
+    let ((x, x_rest), (bias, bias_rest), (y, y_rest)) = (x.as_chunks(), bias.as_chunks(), y.as_chunks_mut());
+    for ((x, bias), y) in x.iter().zip(bias).zip(y) {
+        let (x, bias, y): (&[f32; LANES], &[f32; LANES], &mut [f32; LANES]) = (x, bias, y);
+        // SAFETY: arrays of 8 values.
+        unsafe {
+            let sum = _mm256_add_ps(_mm256_loadu_ps(x.as_ptr()), _mm256_loadu_ps(bias.as_ptr()));
+            _mm256_storeu_ps(y.as_mut_ptr(), gelu(sum));
+        }
+    }
+    gelu::gelu_of_row(x_rest, bias_rest, y_rest);
 }
 
 #[target_feature(enable = "avx2,fma")]

@@ -11,8 +11,16 @@ use super::{
     strided::{LINE, Line, Strided},
 };
 
-pub(super) static VNNI: Table =
-    Table { name: "avx512-vnni", rows: TILE_ROWS, quantise, tile, finish, attend: attend_avx512, norm };
+pub(super) static VNNI: Table = Table {
+    name: "avx512-vnni",
+    rows: TILE_ROWS,
+    quantise,
+    tile,
+    finish,
+    attend: attend_avx512,
+    gelu: gelu_of_row,
+    norm,
+};
 
 /// Values in a vector.
 const LANES: usize = 16;
@@ -177,6 +185,20 @@ fn finish_with<const GELU: bool>(sums: &Sums, row_scales: &[f32], columns: &Colu
             unsafe { _mm512_mask_storeu_ps(y.as_mut_ptr(), u16::MAX >> (LANES - y.len()), values) };
         }
     }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+fn gelu_of_row(x: &[f32], bias: &[f32], y: &mut [f32]) {
+    let ((x, x_rest), (bias, bias_rest), (y, y_rest)) = (x.as_chunks(), bias.as_chunks(), y.as_chunks_mut());
+    for ((x, bias), y) in x.iter().zip(bias).zip(y) {
+        let (x, bias, y): (&[f32; LANES], &[f32; LANES], &mut [f32; LANES]) = (x, bias, y);
+        // SAFETY: arrays of 16 values.
+        unsafe {
+            let sum = _mm512_add_ps(_mm512_loadu_ps(x.as_ptr()), _mm512_loadu_ps(bias.as_ptr()));
+            _mm512_storeu_ps(y.as_mut_ptr(), gelu(sum));
+        }
+    }
+    gelu::gelu_of_row(x_rest, bias_rest, y_rest);
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]

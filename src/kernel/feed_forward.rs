@@ -104,11 +104,6 @@ mod tests {
         *,
     };
 
-    fn inline(tasks: usize, task: &(dyn Fn(usize) + Sync)) -> Result<(), std::convert::Infallible> {
-        (0..tasks).for_each(task);
-        Ok(())
-    }
-
     proptest! {
         #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
 

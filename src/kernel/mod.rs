@@ -5,7 +5,8 @@
 //!                                packed weight, read where it lies ----^       scale, bias, Gelu --^
 //! ```
 //!
-//! Around it, in single precision: LayerNorm after it, two layers in one, and disentangled attention.
+//! Around it, in single precision: LayerNorm after it, two layers in one, disentangled attention, and what follows a matrix
+//! product that another library makes: bias and Gelu, bias and LayerNorm.
 //!
 //! A row's result depends on that row alone: sums are exact, and what follows them is one fixed sequence of operations
 //! for each element, the same on every [`Path`]. So a row has the same bits in any company, on any number of threads and
@@ -36,6 +37,7 @@ mod tests;
 
 pub use attention::{Attention, AttentionError, Columns, Positions, Sequences};
 pub use feed_forward::{FeedForward, run_with_norm};
+pub use gelu::bias_gelu;
 pub use linear::{Activation, Linear, Parameters, ShapeError};
 pub use norm::Norm;
 pub use pack::{QuantisedWeight, pack_weight, packed_shape, quantise_weight};

@@ -39,7 +39,42 @@ impl Norm<'_> {
         y: &mut [f32],
         parallel: &impl Fn(usize, &(dyn Fn(usize) + Sync)) -> Result<(), E>,
     ) -> Result<(), E> {
+        self.run_after(path, residual, y, parallel, |_, _| ())
+    }
+
+    /// `LayerNorm(x + bias + residual)`, in tasks (see [`super::Linear::run_parallel`]).
+    ///
+    /// # Errors
+    /// What `parallel` returns; `y` is then unfinished.
+    ///
+    /// # Panics
+    /// If `x`, `y` and `residual` do not hold the same whole number of rows, or bias, gain and shift differ in width.
+    pub fn run_with_bias<E>(
+        &self,
+        path: Path,
+        (x, bias, residual): (&[f32], &[f32], &[f32]),
+        y: &mut [f32],
+        parallel: impl Fn(usize, &(dyn Fn(usize) + Sync)) -> Result<(), E>,
+    ) -> Result<(), E> {
         let width = self.gain.len();
+        assert!(bias.len() == width && x.len() == y.len(), "rows of {width}");
+        self.run_after(path, residual, y, &parallel, |row, y| {
+            let x = &x[row * width..][..width];
+            y.iter_mut().zip(x).zip(bias).for_each(|((y, x), bias)| *y = x + bias);
+        })
+    }
+
+    /// As [`run`](Self::run), after `fill` made each row of `y`.
+    fn run_after<E>(
+        &self,
+        path: Path,
+        residual: &[f32],
+        y: &mut [f32],
+        parallel: &impl Fn(usize, &(dyn Fn(usize) + Sync)) -> Result<(), E>,
+        fill: impl Fn(usize, &mut [f32]) + Sync,
+    ) -> Result<(), E> {
+        let width = self.gain.len();
+        assert!(width > 0 && y.len().is_multiple_of(width), "rows of {width}");
         assert!(self.shift.len() == width && y.len() == residual.len(), "rows of {width}");
         let rows = y.len() / width;
         let y = Shared::new(y);
@@ -47,6 +82,7 @@ impl Norm<'_> {
             for row in task * ROWS..rows.min((task + 1) * ROWS) {
                 // SAFETY: each row belongs to one task, and `once_each` runs a task once.
                 let mut y = unsafe { y.strided(row * width, width, width, 1) };
+                fill(row, y.row(0));
                 // SAFETY: `Path` is only made for a processor that has its features.
                 unsafe { (path.0.norm)(self, &residual[row * width..][..width], y.row(0)) }
             }

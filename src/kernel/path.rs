@@ -62,6 +62,8 @@ pub(super) struct Table {
     pub finish: unsafe fn(sums: &Sums, row_scales: &[f32], columns: &Columns, y: Strided<f32>),
     /// One head of one sequence: its rows of `y`.
     pub attend: unsafe fn(head: &Head, scratch: &mut Sequence, y: Strided<f32>),
+    /// One row: Gelu of `x` + `bias`. All three have the same length.
+    pub gelu: unsafe fn(x: &[f32], bias: &[f32], y: &mut [f32]),
     /// One row of `y` after residual and LayerNorm.
     pub norm: unsafe fn(norm: &Norm, residual: &[f32], y: &mut [f32]),
 }

@@ -2,14 +2,14 @@
 
 use super::{
     attention::scalar::attend,
-    gelu::gelu,
+    gelu::{self, gelu_of_row as gelu},
     norm::scalar as norm,
     pack::{BLOCK, STEP},
     path::{Columns, Sums, TILE_ROWS, Table, Tile, row_scale},
     strided::{LINE, Line, Strided},
 };
 
-pub(super) static SCALAR: Table = Table { name: "scalar", rows: TILE_ROWS, quantise, tile, finish, attend, norm };
+pub(super) static SCALAR: Table = Table { name: "scalar", rows: TILE_ROWS, quantise, tile, finish, attend, gelu, norm };
 
 fn quantise(x: &[f32], mut q: Strided<Line>) -> f32 {
     let scale = row_scale(x.iter().fold(0, |largest: u32, x| largest.max(x.abs().to_bits())));
@@ -53,7 +53,7 @@ fn finish(sums: &Sums, row_scales: &[f32], columns: &Columns, mut y: Strided<f32
         for (i, y) in y.row(row).iter_mut().enumerate() {
             *y = (sums[i] as f32 * row_scale).mul_add(columns.scale[i], columns.bias[i]);
             if columns.gelu {
-                *y = gelu(*y);
+                *y = gelu::gelu(*y);
             }
         }
     }

@@ -2,7 +2,9 @@
 
 use proptest::prelude::*;
 
-use super::{Activation, Linear, Parameters, Path, QuantisedWeight, ShapeError, pack_weight, quantise_weight};
+use super::{
+    Activation, Linear, Norm, Parameters, Path, QuantisedWeight, ShapeError, bias_gelu, pack_weight, quantise_weight,
+};
 
 /// Numbers from -1 to 1, the same for the same seed.
 pub(super) struct Random(pub u64);
@@ -52,6 +54,11 @@ impl Layer {
 
 pub(super) fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|v| v.to_bits()).collect()
+}
+
+pub(super) fn inline(tasks: usize, task: &(dyn Fn(usize) + Sync)) -> Result<(), std::convert::Infallible> {
+    (0..tasks).for_each(task);
+    Ok(())
 }
 
 pub(super) fn scalar() -> Path {
@@ -122,6 +129,63 @@ proptest! {
             }
         }
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_follows_a_product_has_the_same_bits_on_all_paths(
+        width in 1..200usize, seed: u64, kinds in prop::collection::vec(kinds(), 1..40)
+    ) {
+        let mut random = Random(seed);
+        let mut x = vec![0.0; kinds.len() * width];
+        for (row, kind) in x.chunks_exact_mut(width).zip(&kinds) {
+            fill(row, *kind, &mut random);
+        }
+        let residual = random.take(x.len(), 2.0);
+        let [bias, gain, shift] = [(); 3].map(|()| random.take(width, 1.0));
+        let norm = Norm { gain: &gain, shift: &shift, epsilon: 1e-7 };
+        let run = |path: Path| {
+            let (mut y, mut z) = (vec![-1e9; x.len()], vec![-1e9; x.len()]);
+            let Ok(()) = bias_gelu(path, (&x, &bias), &mut y, inline);
+            let Ok(()) = norm.run_with_bias(path, (&x, &bias, &residual), &mut z, inline);
+            // Which NaN it is depends on the order of an instruction's operands.
+            y.iter().chain(&z).map(|y| if y.is_nan() { u32::MAX } else { y.to_bits() }).collect::<Vec<_>>()
+        };
+        let expected = run(scalar());
+        for path in Path::available() {
+            prop_assert_eq!(run(path), expected.clone(), "{:?}", path);
+        }
+        for (i, x) in x.iter().enumerate() {
+            let y = f32::from_bits(expected[i]);
+            let gelu = super::gelu::gelu(x + bias[i % width]);
+            prop_assert!(y == gelu || (y.is_nan() && gelu.is_nan()));
+        }
+    }
+}
+
+#[test]
+fn bias_residual_and_norm_are_what_plain_arithmetic_says() {
+    let mut random = Random(12);
+    let (rows, width) = (37, 53);
+    let (x, residual) = (random.take(rows * width, 3.0), random.take(rows * width, 3.0));
+    let [bias, gain, shift] = [(); 3].map(|()| random.take(width, 1.0));
+    let norm = Norm { gain: &gain, shift: &shift, epsilon: 1e-7 };
+    let mut y = vec![0.0; x.len()];
+    let Ok(()) = norm.run_with_bias(Path::best(), (&x, &bias, &residual), &mut y, inline);
+    for (row, y) in y.chunks(width).enumerate() {
+        let at = |i: usize| f64::from(x[row * width + i]) + f64::from(bias[i]) + f64::from(residual[row * width + i]);
+        let sum: Vec<f64> = (0..width).map(at).collect();
+        let mean = sum.iter().sum::<f64>() / width as f64;
+        let variance = sum.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / width as f64;
+        for (i, y) in y.iter().enumerate() {
+            let expected = (sum[i] - mean) / (variance + 1e-7).sqrt() * f64::from(gain[i]) + f64::from(shift[i]);
+            assert!((f64::from(*y) - expected).abs() < 1e-5, "{y} instead of {expected}");
+        }
+    }
+    let Ok(()) = norm.run_with_bias(Path::best(), (&[], &bias, &[]), &mut [], inline);
+    let Ok(()) = bias_gelu(Path::best(), (&[], &bias), &mut [], inline);
 }
 
 #[test]

@@ -45,14 +45,14 @@ fn str(path: &Path) -> &str {
 fn the_result_is_a_model_that_oddlog_runs() {
     let out = tempfile::tempdir().unwrap();
     let dir = out.path().join("fast");
-    for precision in ["fp32", "int8-portable"] {
+    for precision in ["fp32", "fp32-portable", "int8-portable"] {
         let (code, printed, err) =
             run(&["compile", "tests/data/tiny-deberta", "--precision", precision, "--no-gate", "--out", str(&dir)]);
         assert_eq!((code, printed.trim_end(), err.as_str()), (Some(0), str(&dir), ""));
         let files = ["config.json", "model.onnx", "model.onnx.data", "oddlog.json", "tokenizer.json"];
         assert_eq!(names(&dir), files.map(str::to_owned).into());
         let made: serde_json::Value = serde_json::from_slice(&fs::read(dir.join("oddlog.json")).unwrap()).unwrap();
-        assert_eq!((&made["precision"], &made["graph_version"]), (&precision.into(), &2.into()));
+        assert_eq!((&made["precision"], &made["graph_version"]), (&precision.into(), &3.into()));
         let mut analyze = oddlog(&["analyze", "--model", str(&dir), "kernel panic"]);
         let (code, scored, err) = text(&analyze.env("ODDLOG_MODEL__LEAST_AGREEMENT", "0").output().unwrap());
         assert!(code == Some(0) && scored.contains("kernel panic"), "{err}");

@@ -6,7 +6,10 @@ use std::{
 };
 
 use oddlog::{
-    device::{Device, onnx::OnnxDevice},
+    device::{
+        Device,
+        onnx::{CpuOptions, OnnxDevice, Runtime, prepare},
+    },
     model::{
         InputTensors, Model,
         graph::{self, Precision},
@@ -121,14 +124,14 @@ fn worst(device: &mut OnnxDevice, cases: &[Case]) -> f32 {
 
 #[test]
 fn single_precision_gives_the_logits_of_transformers() {
-    for name in MODELS {
+    for (name, precision) in MODELS.iter().flat_map(|name| [(name, Precision::Fp32), (name, Precision::Fp32Portable)]) {
         let cases = reference(name);
         let lengths: std::collections::BTreeSet<_> = cases.iter().map(|case| case.length).collect();
         assert!(cases.len() >= 20 && lengths.contains(&1) && cases.iter().any(|case| case.tokens.len() == 5));
-        let (_out, mut device, _) = compiled(checkpoint(name).path(), Precision::Fp32);
+        let (_out, mut device, _) = compiled(checkpoint(name).path(), precision);
         let worst = worst(&mut device, &cases);
-        println!("{name}: {worst:e} over {} batches of {} lengths", cases.len(), lengths.len());
-        assert!(worst <= TOLERANCE, "{name}: {worst:e}");
+        println!("{name} {precision}: {worst:e} over {} batches of {} lengths", cases.len(), lengths.len());
+        assert!(worst <= TOLERANCE, "{name} {precision}: {worst:e}");
     }
 }
 
@@ -182,7 +185,14 @@ fn eight_bits_give_the_logits_of_quantised_layers() {
 fn a_row_has_the_same_bits_in_any_company() {
     let lengths = [3, 9, 16, 17, 30, 31, 32, 40, 47, 55, 60, 64, 5, 21, 12, 50, 33];
     for name in ["base", "large", "odd"] {
-        for precision in [Precision::Fp32, Precision::Int8, Precision::Int8Portable, Precision::Fp16] {
+        for precision in [
+            Precision::Fp32,
+            Precision::Fp32Portable,
+            Precision::Int8,
+            Precision::Int8Portable,
+            Precision::Fp16,
+            Precision::Fp16Rounded,
+        ] {
             let (_out, mut device, model) = compiled(checkpoint(name).path(), precision);
             let mut expected = vec![Vec::new(); lengths.len()];
             let mut seen = 0;
@@ -247,10 +257,63 @@ fn sixteen_bits_hold_the_weights_in_half_the_room() {
     assert_eq!(&half[..words.data().len()], words.data());
 }
 
+/// How often this process maps `file`.
+fn mappings(file: &Path) -> usize {
+    let file = file.canonicalize().unwrap();
+    let maps = fs::read_to_string("/proc/self/maps").unwrap();
+    maps.lines().filter(|line| line.ends_with(file.to_str().unwrap())).count()
+}
+
+/// A weight that ONNX Runtime packs for itself it also maps itself; in 8 bits there is only the head's.
+#[test]
+fn sessions_share_one_mapping_of_prepared_weights_and_give_the_same_bits() {
+    let inputs = batch(32, &[(0, 9), (1, 32), (2, 17)]);
+    for precision in [Precision::Int8, Precision::Fp32, Precision::Int8Portable, Precision::Fp32Portable] {
+        let (out, mut device, _) = compiled(checkpoint("base").path(), precision);
+        let expected = run(&mut device, &inputs);
+        let (from, to) = (out.path().join("compiled"), out.path().join("prepared"));
+        fs::create_dir(&to).unwrap();
+        prepare(Runtime::load(&Runtime::find("")).unwrap(), &from, &to).unwrap();
+        for name in ["config.json", "tokenizer.json"] {
+            fs::copy(from.join(name), to.join(name)).unwrap();
+        }
+        let model = Model::open(&to, 512).unwrap();
+        let data = to.join("model.prepared.onnx.data");
+        let options = CpuOptions { intra_op_threads: 1, max_run_tokens: 1 };
+        let plain = Runtime::load(&Runtime::find("")).unwrap().open(&model.files.onnx, options).unwrap();
+        let by_itself = mappings(&data);
+        drop(plain);
+        assert_eq!(mappings(&data), 0);
+        let mut one = onnx_device(&model, usize::MAX);
+        let with_one = mappings(&data);
+        let mut two = onnx_device(&model, usize::MAX);
+        let for_another = mappings(&data) - with_one;
+        let text = format!("{precision}: {by_itself} by ONNX Runtime, {with_one} with ours, {for_another} for another");
+        // One of ours, and what ONNX Runtime packs for itself: the linear layers of graphs without our operators for them.
+        assert!(with_one == for_another + 1 && for_another < by_itself, "{text}");
+        assert!(precision != Precision::Int8 || for_another <= 1, "{text}");
+        for device in [&mut one, &mut two] {
+            assert_eq!(run(device, &inputs), expected, "{precision}");
+        }
+        drop(one);
+        assert_eq!(run(&mut two, &inputs), expected, "{precision}");
+        drop(two);
+        assert_eq!(mappings(&data), 0, "{precision}");
+        // The file of another model in the same place is not taken for the first one's.
+        fs::remove_file(&data).unwrap();
+        assert!(OnnxDevice::cpu(Runtime::load(&Runtime::find("")).unwrap(), "cpu".into(), &model, options).is_err());
+    }
+}
+
 /// Without padding, sequences are found by counting ones: what is not ones and then zeros must not be misread.
 #[test]
-fn eight_bits_refuse_a_mask_that_is_no_padding() {
-    let (_out, mut device, _) = compiled(checkpoint("small").path(), Precision::Int8);
+fn graphs_without_padding_refuse_a_mask_that_is_none() {
+    refuses_other_masks(Precision::Int8);
+    refuses_other_masks(Precision::Fp32);
+}
+
+fn refuses_other_masks(precision: Precision) {
+    let (_out, mut device, _) = compiled(checkpoint("small").path(), precision);
     let whole = batch(16, &[(0, 9), (1, 16)]);
     let expected = run(&mut device, &whole);
     for (cell, value, message) in [(3, 0, "row 0 of the mask"), (8, 2, "row 0 of the mask"), (31, 0, "")] {

@@ -1,15 +1,20 @@
 //! oddlog's own log: request names in every entry, an access log, and no log message where none may be.
 
-use std::{io::Read, thread};
+use std::{
+    io::{BufRead, BufReader, Read},
+    thread,
+};
 
 use serde_json::{Value, json};
 
 use crate::support::{
     Connection, frames,
-    process::{serve, signal},
+    process::{oddlog, serve, signal},
 };
 
 const MARK: &str = "hunter2-is-the-secret";
+const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+const TRACEPARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
 
 /// Sends `MARK` on every way that takes text, and returns the log's entries.
 fn entries(redact: bool, access: &str) -> Vec<Value> {
@@ -26,7 +31,8 @@ fn entries(redact: bool, access: &str) -> Vec<Value> {
     let listen = address.parse().unwrap();
     let mut connection = Connection::open(listen);
     let mut post = |path: &str, body: Value, status: u16| {
-        connection.send("POST", path, &[("x-request-id", "my-name")], body.to_string().as_bytes());
+        let headers = [("x-request-id", "my-name"), ("traceparent", TRACEPARENT)];
+        connection.send("POST", path, &headers, body.to_string().as_bytes());
         assert_eq!(connection.answer().status, status, "{body}");
     };
     post("/api/v1/analyze", json!({ "log_message": MARK }), 200);
@@ -83,5 +89,36 @@ fn entries_carry_the_name_of_their_request() {
     assert_eq!(first["fields"]["client"], "127.0.0.1");
     for entry in [first, says(&entries, "scored")[0]] {
         assert_eq!((&entry["span"]["id"], &entry["span"]["route"]), (&json!("my-name"), &json!("/api/v1/analyze")));
+        assert_eq!(entry["span"]["trace_id"], TRACE);
     }
+    // Also of a request that brought no name, and without an id of a trace when it brought none.
+    assert_eq!(access[6]["span"]["id"].as_str().unwrap().len(), 16);
+    assert!(access[6]["span"]["trace_id"].is_null());
+}
+
+#[test]
+fn text_entries_carry_them_too() {
+    let mut command = oddlog(&["serve", "--listen", "127.0.0.1:0"]);
+    command.env("ODDLOG_DEVICES__DEVICES", "[\"fake\"]").env("ODDLOG_LOG__FORMAT", "text");
+    command.env("ODDLOG_LOG__ACCESS", "info");
+    let mut child = command.spawn().unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("address=") {
+        line.clear();
+        assert!(log.read_line(&mut line).unwrap() > 0);
+    }
+    let address =
+        line.split_whitespace().find_map(|word| word.strip_prefix("address=")).unwrap_or_else(|| panic!("{line}"));
+    let mut connection = Connection::open(address.parse().unwrap());
+    let headers = [("x-request-id", "my-name"), ("traceparent", TRACEPARENT)];
+    connection.send("POST", "/api/v1/analyze", &headers, b"{}");
+    assert_eq!(connection.answer().status, 422);
+    line.clear();
+    log.read_line(&mut line).unwrap();
+    for part in ["request{id=\"my-name\" route=\"/api/v1/analyze\"", &format!("trace_id=\"{TRACE}\""), "status=422"] {
+        assert!(line.contains(part), "{part} is not in {line}");
+    }
+    signal(&child, "TERM");
+    assert_eq!(child.wait().unwrap().code(), Some(0));
 }

@@ -1,150 +1,24 @@
 //! The memory of verdicts around an engine with a scripted device: who is remembered, who joins whom, who runs.
 
+mod stage;
+
 use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use crossbeam_channel::{Receiver, Sender, bounded};
 use futures_util::future::join_all;
 use oddlog::{
-    config::{Batching, Cache, CacheMode, Devices, Scoring},
-    device::{Device, DeviceError, DeviceMaker, FakeDevice},
-    engine::{Class, Engine, Fleet, StageTimes},
+    config::{Batching, Cache, CacheMode},
+    engine::{Class, StageTimes},
     error::RequestError,
-    metrics::Metrics,
-    model::{InputTensors, Model},
-    verdicts::{Answer, Outcome, Verdicts},
+    verdicts::{Answer, Outcome},
 };
 use proptest::prelude::*;
-use tokio::task::{JoinHandle, yield_now};
+use tokio::task::yield_now;
 
-use crate::{parity::shipped, support::server::tiny_model};
-
-/// What a device does in one run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Run {
-    Fine,
-    Fails,
-    Panics,
-}
-
-/// A fake device that waits for its cue before each run but its first; freely fine once there is nobody to give any.
-struct Scripted {
-    inner: FakeDevice,
-    cues: Receiver<Run>,
-    is_new: bool,
-}
-
-impl Device for Scripted {
-    fn name(&self) -> &str {
-        self.inner.name()
-    }
-
-    fn run(&mut self, inputs: &InputTensors, logits: &mut Vec<f32>) -> Result<(), DeviceError> {
-        // The engine tries each device before it takes it, also one made anew after a panic.
-        if std::mem::take(&mut self.is_new) {
-            return self.inner.run(inputs, logits);
-        }
-        match self.cues.recv().unwrap_or(Run::Fine) {
-            Run::Fine => self.inner.run(inputs, logits),
-            Run::Fails => Err(DeviceError::Failed("it was told to fail".into())),
-            Run::Panics => panic!("the device was told to panic"),
-        }
-    }
-}
-
-/// One log a batch, a device that waits for cues, and a memory before it.
-struct Stage {
-    verdicts: Verdicts,
-    cues: Option<Sender<Run>>,
-    /// The device's end, to see that no cue is left.
-    untaken: Receiver<Run>,
-    _engine: Engine,
-}
-
-fn one_log_a_batch() -> Batching {
-    Batching { max_batch_rows: 2, ..Batching::default() }
-}
-
-impl Stage {
-    fn new(batching: &Batching, cache: &Cache) -> Self {
-        Self::with(&tiny_model(512), batching, cache)
-    }
-
-    fn with(model: &Model, batching: &Batching, cache: &Cache) -> Self {
-        let (cue, cues) = bounded(4096);
-        let taken = cues.clone();
-        let make = move || Ok(Scripted { inner: FakeDevice::new("fake:0", 2), cues: taken.clone(), is_new: true });
-        let fleet = Fleet { makers: vec![DeviceMaker::new("fake:0".into(), make)], rules: Devices::default() };
-        let metrics = Metrics::new().unwrap();
-        let engine = Engine::start(model, fleet, &Scoring::default(), batching, metrics).unwrap();
-        Self { verdicts: Verdicts::new(engine.handle(), cache), cues: Some(cue), untaken: cues, _engine: engine }
-    }
-
-    fn usual() -> Self {
-        Self::new(&one_log_a_batch(), &Cache::default())
-    }
-
-    fn cue(&self, run: Run) {
-        self.cues.as_ref().unwrap().send(run).unwrap();
-    }
-
-    /// From now on every run is fine.
-    fn open(&mut self) {
-        self.cues = None;
-    }
-
-    fn spawn(&self, log: &str, class: Class, deadline: Option<Instant>) -> JoinHandle<Result<Answer, RequestError>> {
-        let (verdicts, log) = (self.verdicts.clone(), log.to_owned());
-        tokio::spawn(async move {
-            let task = verdicts.handle().default_task();
-            let deadline = deadline.unwrap_or_else(|| Instant::now() + verdicts.handle().timeouts().default);
-            verdicts.classify_by(&log, task, class, deadline).await
-        })
-    }
-
-    async fn ask(&self, log: &str) -> Result<Answer, RequestError> {
-        self.verdicts.classify(log, self.verdicts.handle().default_task(), Class::Interactive).await
-    }
-
-    /// The tokens that the model reads of a log.
-    fn ids(&self, log: &str) -> Vec<u32> {
-        let handle = self.verdicts.handle();
-        handle.encode(log, handle.default_task()).log.ids
-    }
-
-    /// The sum of a metric's samples whose line holds `label`.
-    fn metric(&self, name: &str, label: &str) -> f64 {
-        let text = self.verdicts.handle().metrics().render();
-        let of_it = |l: &&str| l.split([' ', '{']).next() == Some(name) && l.contains(label);
-        text.lines().filter(of_it).filter_map(|l| l.rsplit(' ').next()?.parse::<f64>().ok()).sum()
-    }
-
-    /// Batches that the device took.
-    fn batches(&self) -> f64 {
-        self.metric("oddlog_batches_total", "")
-    }
-}
-
-/// Lets other tasks run until `ready`; the test runner's own time limit is the bound.
-async fn until(mut ready: impl FnMut() -> bool) {
-    while !ready() {
-        yield_now().await;
-    }
-}
-
-/// On a single thread: lets every other task run until it waits for something. The scheduler comes back to a task that
-/// yields after some 60 others.
-async fn settle() {
-    for _ in 0..64 {
-        yield_now().await;
-    }
-}
-
-fn outcome(answer: Result<Answer, RequestError>) -> Option<Outcome> {
-    answer.unwrap().outcome
-}
+use crate::parity::shipped;
+use stage::{Run, Stage, one_log_a_batch, outcome, settle, until};
 
 #[tokio::test]
 async fn a_thousand_twins_of_a_new_line_cost_one_run() {
@@ -244,9 +118,10 @@ async fn a_hit_costs_no_permit_and_no_place_in_the_queue() {
     assert!(matches!(stage.ask("z").await, Err(RequestError::Overloaded { .. })), "the queue is full");
     for (text, by_tokens) in [("x", true), ("X", true), ("x", false), ("X", false)] {
         let hit = stage.ask(text).await.unwrap();
-        let times = StageTimes { tokenization: Duration::ZERO, ..hit.classified.times };
+        let times = hit.classified.times;
+        assert_eq!(times != StageTimes::default(), by_tokens, "once found, a text is known without its tokens");
+        let times = StageTimes { tokenization: Duration::ZERO, ..times };
         assert_eq!((hit.outcome, times), (Some(Outcome::Hit), StageTimes::default()));
-        assert_eq!(hit.classified.times != times, by_tokens, "once found, a text is known without its tokens");
         assert_eq!(hit.classified.scores, known.classified.scores);
     }
     let joined = stage.spawn("Y", Class::Interactive, None);
@@ -411,8 +286,8 @@ async fn who_shuts_down_answers_nothing_from_memory_either() {
     let mut stage = Stage::usual();
     stage.open();
     assert_eq!(outcome(stage.ask("x").await), Some(Outcome::Miss));
-    let Stage { verdicts, _engine, .. } = stage;
-    assert!(tokio::task::spawn_blocking(move || _engine.shutdown(Duration::from_secs(30))).await.unwrap());
+    let Stage { verdicts, engine, .. } = stage;
+    assert!(tokio::task::spawn_blocking(move || engine.shutdown(Duration::from_secs(30))).await.unwrap());
     let answer = verdicts.classify("x", verdicts.handle().default_task(), Class::Interactive).await;
     assert_eq!(answer, Err(RequestError::Draining));
 }

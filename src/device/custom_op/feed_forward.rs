@@ -97,7 +97,7 @@ impl Kernel for LinearNormKernel {
         if width(shape) != layer.outputs() || residual.len() * layer.inputs() != x.len() * layer.outputs() {
             return Err(block.node.refusal(&format!("the residual is {shape:?}, which is not what the layer gives")));
         }
-        let mut y = block.output(ctx, shape)?;
+        let mut y = block.node.output(ctx, shape)?;
         let (_, y) = y.try_extract_tensor_mut::<f32>()?;
         let parallel = |tasks: usize, task: &(dyn Fn(usize) + Sync)| ctx.par_for(tasks, 0, task);
         run_with_norm((&layer, &norm), block.path, (x, residual), y, parallel)
@@ -131,21 +131,21 @@ impl Kernel for FeedForwardKernel {
         if !layers.fits() {
             return Err(block.node.refusal(&format!("the second layer gives {}, not {shape:?}", narrow.outputs())));
         }
-        let mut y = block.output(ctx, shape)?;
+        let mut y = block.node.output(ctx, shape)?;
         let (_, y) = y.try_extract_tensor_mut::<f32>()?;
         layers.run_parallel(block.path, x, y, |tasks, task| ctx.par_for(tasks, 0, task))
     }
 }
 
-/// What both kernels keep.
-struct Block {
-    node: Node,
+/// What kernels with a LayerNorm keep.
+pub(super) struct Block {
+    pub node: Node,
     epsilon: f32,
-    path: Path,
+    pub path: Path,
 }
 
 impl Block {
-    fn new(operator: &'static str, ctx: &KernelContext) -> ort::Result<Self> {
+    pub fn new(operator: &'static str, ctx: &KernelContext) -> ort::Result<Self> {
         let node = Node { operator, name: ctx.node_name()? };
         match ctx.get::<f32>("epsilon") {
             Some(epsilon) if epsilon > 0.0 => Ok(Self { node, epsilon, path: Path::best() }),
@@ -163,25 +163,21 @@ impl Block {
         Linear::new(inputs, activation, parameters).map_err(|e| self.node.refusal(&e.to_string()))
     }
 
-    fn norm<'a>(&self, width: usize, arrays: &'a [ValueRef<'_>]) -> ort::Result<Norm<'a>> {
+    pub fn norm<'a>(&self, width: usize, arrays: &'a [ValueRef<'_>]) -> ort::Result<Norm<'a>> {
         let (gain, shift) = (arrays[0].try_extract_tensor::<f32>()?.1, arrays[1].try_extract_tensor::<f32>()?.1);
         if width == 0 || gain.len() != width || shift.len() != width {
             return Err(self.node.refusal(&format!("gain and shift must be [{width}], at least 1")));
         }
         Ok(Norm { gain, shift, epsilon: self.epsilon })
     }
-
-    fn output<'a>(&self, ctx: &'a ComputeContext, shape: &[i64]) -> ort::Result<ort::value::ValueRefMut<'a>> {
-        ctx.output(0, shape.to_vec())?.ok_or_else(|| self.node.refusal("the output is missing"))
-    }
 }
 
-fn width(shape: &[i64]) -> usize {
+pub(super) fn width(shape: &[i64]) -> usize {
     shape.last().map_or(0, |width| *width as usize)
 }
 
 /// The output has the shape of the given input.
-fn same_shape(ctx: &mut ShapeInferenceContext, input: usize) -> ort::Result<()> {
+pub(super) fn same_shape(ctx: &mut ShapeInferenceContext, input: usize) -> ort::Result<()> {
     let inputs = ctx.inputs();
     let Some(value) = inputs.get(input) else { return Ok(()) };
     // An unknown dimension must not be told (see QuantLinear).

@@ -3,13 +3,14 @@
 //! [`crate::kernel`] says what they compute. They do not know which models use them.
 
 mod attention;
+mod bias;
 mod feed_forward;
 mod quant_linear;
 
 use ort::{
     Error,
     operator::{ComputeContext, OperatorDomain},
-    value::ValueRef,
+    value::{ValueRef, ValueRefMut},
 };
 
 /// The domain of oddlog's operators.
@@ -24,6 +25,8 @@ pub fn operators() -> ort::Result<OperatorDomain> {
         .add(quant_linear::QuantLinear)?
         .add(feed_forward::QuantLinearNorm)?
         .add(feed_forward::QuantFeedForward)?
+        .add(bias::BiasGelu)?
+        .add(bias::BiasNorm)?
         .add(attention::DisentangledAttention)
 }
 
@@ -40,6 +43,10 @@ struct Node {
 }
 
 impl Node {
+    fn output<'a>(&self, ctx: &'a ComputeContext, shape: &[i64]) -> ort::Result<ValueRefMut<'a>> {
+        ctx.output(0, shape.to_vec())?.ok_or_else(|| self.refusal("the output is missing"))
+    }
+
     fn refusal(&self, reason: &str) -> Error {
         Error::new(format!("{} {:?}: {reason}", self.operator, self.name))
     }

@@ -29,10 +29,13 @@ use super::{
     app::App,
     body,
     coding::{Coding, Encoder},
+    exchange::trace_of,
     openapi::Refusals,
     problem::{Rule, Step},
 };
-use crate::{classify::Task, config::Server, error::RequestError, metrics::Metrics, verdicts::Verdicts};
+use crate::{
+    classify::Task, config::Server, error::RequestError, metrics::Metrics, telemetry::Trace, verdicts::Verdicts,
+};
 use entry::Format;
 use output::{ClientGone, Output, Sent};
 pub use output::{StreamEntry, Summary};
@@ -104,6 +107,7 @@ fn prepare(app: &App, request: &Request<Incoming>) -> Result<Ready, Response<Bod
         .task(query.labels.take(), query.anomaly_label.take(), query.hypothesis_template.take(), query.multi_label)
         .map_err(|error| in_query(&error))?;
     if app.is_draining() || !app.handle.is_open() {
+        app.handle.metrics().refused("draining");
         return Err(refused(&RequestError::Draining));
     }
     let place = app.streams.clone().try_acquire_owned().map_err(|_| {
@@ -116,6 +120,7 @@ fn prepare(app: &App, request: &Request<Incoming>) -> Result<Ready, Response<Bod
 impl Ready {
     async fn start(self, app: &App, request: Request<Incoming>) -> Response<Body> {
         let Self { mut query, plain, coding, task, place } = self;
+        let trace = trace_of(&request);
         let answer_coding = Coding::of_answer(request.headers());
         let mut body = body::reader(request.into_body());
         // To be asked for the body, hyper sends a client that waits for leave "100 Continue", but not after an answer.
@@ -136,6 +141,7 @@ impl Ready {
             config: app.config.clone(),
             open: Open::new(app.handle.metrics().clone()),
             place,
+            trace,
         };
         if job.respond == Respond::Summary {
             return summary(job.run(body, None).await);
@@ -164,14 +170,17 @@ struct Job {
     config: Server,
     open: Open,
     place: OwnedSemaphorePermit,
+    trace: Option<Trace>,
 }
 
 impl Job {
     async fn run(self, mut body: impl AsyncBufRead + Send + Unpin, sent: Option<Sent>) -> Ended {
-        let Self { coding, threshold, respond, format, task, verdicts, draining, config, open, place } = self;
+        let Self { coding, threshold, respond, format, task, verdicts, draining, config, mut open, place, trace } =
+            self;
         let output = Output::new(verdicts.handle().clone(), task.clone(), threshold, respond, sent);
-        let input = Input { body: coding.decoder(&mut body), format, coding: coding.name(), draining };
+        let input = Input { body: coding.decoder(&mut body), format, coding: coding.name(), draining, trace };
         let ended = Pump::new(input, output, verdicts, task, &config).run().await;
+        open.reason = ended.as_ref().map_or("client_gone", |(end, _)| end.name());
         drop((open, place));
         if !matches!(ended, Ok((End::Whole, _)) | Err(ClientGone)) {
             // The client may not read before it has written: with bytes left unread the connection would break.
@@ -242,18 +251,22 @@ fn in_query(error: &RequestError) -> Response<Body> {
     unprocessable(&[problem])
 }
 
-/// Counts an open stream until it is dropped.
-struct Open(Arc<Metrics>);
+/// Counts an open stream until it is dropped, and then its end.
+struct Open {
+    metrics: Arc<Metrics>,
+    reason: &'static str,
+}
 
 impl Open {
     fn new(metrics: Arc<Metrics>) -> Self {
         metrics.streams_open().increment(1.0);
-        Self(metrics)
+        Self { metrics, reason: "cut_off" }
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.streams_open().decrement(1.0);
+        self.metrics.streams_open().decrement(1.0);
+        self.metrics.stream_ended(self.reason);
     }
 }

@@ -7,7 +7,11 @@
 //! While the window is full, or the client takes no answers, nothing is read, and TCP makes the client wait. What is in
 //! memory does not depend on the body's length.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio::{
     io::{AsyncRead, AsyncReadExt},
@@ -21,7 +25,7 @@ use super::{
     lines::{Line, Lines},
     output::{ClientGone, LineError, Outcome, Output, Summary},
 };
-use crate::{classify::Task, config::Server, engine::Class, error::RequestError, verdicts::Verdicts};
+use crate::{classify::Task, config::Server, engine::Class, error::RequestError, telemetry::Trace, verdicts::Verdicts};
 
 /// Bytes that are read and decoded at a time.
 const CHUNK_BYTES: usize = 32 << 10;
@@ -36,6 +40,8 @@ pub struct Input<R> {
     pub coding: Option<&'static str>,
     /// Cancelled when the server begins to end.
     pub draining: CancellationToken,
+    /// The request's, if it has one.
+    pub trace: Option<Trace>,
 }
 
 /// Why nothing more is read.
@@ -49,6 +55,18 @@ pub enum End {
     Stalled,
     /// The body cannot be decoded.
     Undecodable,
+}
+
+impl End {
+    /// The metric label.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Whole => "whole",
+            Self::Draining => "draining",
+            Self::Stalled => "stalled",
+            Self::Undecodable => "undecodable",
+        }
+    }
 }
 
 /// What a stream came to.
@@ -158,9 +176,14 @@ impl<R: AsyncRead + Send + Unpin> Pump<R> {
             Ok(None) => {}
             Err(error) => self.window.put(number, Err(error)),
             Ok(Some(log)) => {
-                let (verdicts, task) = (self.verdicts.clone(), self.task.clone());
+                let (verdicts, task, trace) = (self.verdicts.clone(), self.task.clone(), self.input.trace.clone());
                 self.window.run(number, log.len(), async move {
-                    let answer = verdicts.classify(&log, &task, Class::Bulk).await;
+                    // The client waits for its stream and is held back meanwhile: a line that gave up would be a hole in it.
+                    let deadline = Instant::now() + verdicts.handle().timeouts().max;
+                    let answer = verdicts.classify_by(&log, &task, Class::Bulk, deadline).await;
+                    if let (Some(trace), Ok(answer)) = (trace, &answer) {
+                        trace.one_of_many(&answer.classified.times);
+                    }
                     answer.map(|answer| answer.classified).map_err(|error| ItemError::from(&error))
                 });
             }

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! input_ids, attention_mask (, token_type_ids)
-//!   -> embeddings -> LayerNorm -> x mask        (8 bits in oddlog's operators: without padding, see `packed`)
+//!   -> embeddings -> LayerNorm -> x mask        (in oddlog's operators: without padding, see `packed`)
 //!   -> layer: fused QKV -> attention -> output + residual -> LayerNorm -> Gelu feed-forward + residual -> LayerNorm
 //!   -> last layer: the same for the first token only (keys and values of all tokens)
 //!   -> pooler (Gelu) -> classifier -> logits
@@ -55,7 +55,7 @@ pub fn emit(
         let zero = builder.graph.int(0);
         x = builder.graph.op("Gather", &[&x, &zero], &[Attribute::Int("axis", 1)]);
     }
-    let fp32 = Precision::Fp32;
+    let fp32 = Precision::Fp32Portable;
     let pooled = pooler.emit(builder.graph, fp32, "pooler.dense", &x, Activation::Gelu)?;
     classifier.emit(builder.graph, fp32, "classifier", &pooled, Activation::None)
 }
@@ -81,7 +81,7 @@ impl Builder<'_> {
         let DebertaConfig { hidden, vocabulary, token_types, .. } = *self.config;
         let ids = self.graph.input("input_ids");
         let mask = self.graph.input("attention_mask");
-        let packed = (self.precision == Precision::Int8).then(|| Packed::emit(self.graph, self.config, &mask));
+        let packed = self.precision.is_packed().then(|| Packed::emit(self.graph, self.config, &mask));
         let tokens = |graph: &mut Emitter, input: Value| match &packed {
             Some(packed) => packed.tokens(graph, &input),
             None => input,
@@ -201,9 +201,9 @@ impl Builder<'_> {
         let DebertaConfig { heads, span, .. } = *self.config;
         let (rows, size) = (2 * span, self.config.head_size());
         let table = positions::project(relative, layer, heads);
-        match self.precision {
-            Precision::Int8 => self.graph.floats(name, &[heads, size, rows], &packed::columns_of(&table, rows, size)),
-            _ => self.graph.numbers(name, &[heads, rows, size], &table),
+        match self.precision.is_packed() {
+            true => self.graph.floats(name, &[heads, size, rows], &packed::columns_of(&table, rows, size)),
+            false => self.graph.numbers(name, &[heads, rows, size], &table),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Linear layers in all precisions.
+//! Linear layers in every precision, with what follows them.
 
 use super::{
     Precision,
@@ -91,6 +91,9 @@ impl Linear {
             return self.emit_fused(graph, name, x, activation);
         }
         let (y, bias) = self.emit_product(graph, precision, name, x)?;
+        if precision == Precision::Fp32 && activation == Activation::Gelu {
+            return Ok(graph.op_of(ODDLOG, "BiasGelu", &[&y, &bias], &[]));
+        }
         let y = graph.op("Add", &[&y, &bias], &[]);
         Ok(match activation {
             Activation::None => y,
@@ -98,7 +101,7 @@ impl Linear {
         })
     }
 
-    /// `LayerNorm(layer(x) + residual)`: one operator in 8 bits.
+    /// `LayerNorm(layer(x) + residual)`: in 8 bits one operator.
     ///
     /// # Errors
     /// [`GraphError::Write`].
@@ -116,6 +119,10 @@ impl Linear {
             let [weight, scale, sums, bias] = self.arrays(graph, name)?;
             let inputs = [x, &weight, &scale, &sums, &bias, residual, gain, shift];
             return Ok(graph.op_of(ODDLOG, "QuantLinearNorm", &inputs, &[epsilon]));
+        }
+        if precision == Precision::Fp32 {
+            let (y, bias) = self.emit_product(graph, precision, name, x)?;
+            return Ok(graph.op_of(ODDLOG, "BiasNorm", &[&y, &bias, residual, gain, shift], &[epsilon]));
         }
         // ONNX Runtime's SkipLayerNormalization would be one operator, and made the whole graph 7 % slower.
         let y = self.emit(graph, precision, name, x, Activation::None)?;
@@ -151,7 +158,9 @@ impl Linear {
         x: &Value,
     ) -> Result<(Value, Value), GraphError> {
         let y = match precision {
-            Precision::Fp32 | Precision::Fp16 | Precision::Fp16Rounded => self.emit_plain(graph, precision, name, x)?,
+            Precision::Fp32 | Precision::Fp32Portable | Precision::Fp16 | Precision::Fp16Rounded => {
+                self.emit_plain(graph, precision, name, x)?
+            }
             Precision::Int8 | Precision::Int8Portable => self.emit_portable(graph, name, x)?,
         };
         Ok((y, numbers(graph, precision, &format!("{name}.bias"), &[self.outputs()], &self.bias)?))
@@ -223,7 +232,7 @@ fn numbers(
 ) -> Result<Value, GraphError> {
     match precision {
         Precision::Fp16 | Precision::Fp16Rounded => graph.numbers(name, dims, values),
-        Precision::Fp32 | Precision::Int8 | Precision::Int8Portable => graph.floats(name, dims, values),
+        Precision::Fp32 | Precision::Fp32Portable | Precision::Int8 | Precision::Int8Portable => graph.floats(name, dims, values),
     }
 }
 

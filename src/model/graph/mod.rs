@@ -6,7 +6,7 @@
 //!                                     layers, attention         model.onnx      (operators)
 //! ```
 //!
-//! Every result is an ordinary ONNX file with external data that ONNX Runtime opens; [`Precision::Int8`] needs the
+//! Every result is an ordinary ONNX file with external data that ONNX Runtime opens; those that are not portable need the
 //! operators of the domain `oddlog` besides. This room does not know what runs the graph, nor where checkpoints come from.
 
 mod attention;
@@ -35,7 +35,7 @@ pub use error::GraphError;
 pub use stage::{MARKER, Stage};
 
 /// Version of the graph that is made from a checkpoint. It changes whenever the same checkpoint gives another graph.
-pub const GRAPH_VERSION: u32 = 2;
+pub const GRAPH_VERSION: u32 = 3;
 
 const GRAPH_FILE: &str = "model.onnx";
 const DATA_FILE: &str = "model.onnx.data";
@@ -43,8 +43,11 @@ const DATA_FILE: &str = "model.onnx.data";
 /// Arithmetic of the linear layers; the rest of the graph is in single precision, unless it is said otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Precision {
-    /// Single precision: the logits of transformers, up to rounding.
+    /// Single precision: the logits of transformers, up to rounding. Attention and what follows a matrix product are
+    /// oddlog's own operators.
     Fp32,
+    /// The same arithmetic, up to rounding, in operators that every ONNX Runtime has.
+    Fp32Portable,
     /// 8 bits, one scale for each row of activations and each output channel, in oddlog's own operators.
     Int8,
     /// The same arithmetic in operators that every ONNX Runtime has. On x86 processors without VNNI, ONNX Runtime's
@@ -60,10 +63,16 @@ pub enum Precision {
 }
 
 impl Precision {
+    /// Whether the graph uses oddlog's own operators, without padding.
+    const fn is_packed(self) -> bool {
+        matches!(self, Self::Fp32 | Self::Int8)
+    }
+
     /// As the command line and file names have it.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Fp32 => "fp32",
+            Self::Fp32Portable => "fp32-portable",
             Self::Int8 => "int8",
             Self::Int8Portable => "int8-portable",
             Self::Fp16 => "fp16",
@@ -83,7 +92,7 @@ impl Precision {
         match self {
             Self::Fp16 => Body::Half,
             Self::Fp16Rounded => Body::Rounded,
-            Self::Fp32 | Self::Int8 | Self::Int8Portable => Body::Single,
+            Self::Fp32 | Self::Fp32Portable | Self::Int8 | Self::Int8Portable => Body::Single,
         }
     }
 }

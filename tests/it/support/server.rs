@@ -10,6 +10,7 @@ use oddlog::{
     http::{self, App, Doors},
     metrics::Metrics,
     model::{Model, ModelFiles, ModelSpec, PairTokenizer},
+    telemetry::Traces,
     verdicts::Verdicts,
 };
 use tokio::{net::TcpListener, runtime::Runtime, sync::oneshot, task::JoinHandle};
@@ -94,17 +95,29 @@ impl Setup {
         let bind = |address: std::net::SocketAddr| runtime.block_on(TcpListener::bind(address)).unwrap();
         let private = config.server.private_address().unwrap().map(bind);
         let private_address = private.as_ref().map(|listener| listener.local_addr().unwrap());
+        let traces = Traces::start(&config.telemetry, handle.metrics().clone()).unwrap().map(Arc::new);
         let app = Arc::new(
             App::new(Verdicts::new(handle.clone(), &config.cache), config.server, "tiny".into())
                 .unwrap()
-                .with_log(config.log),
+                .with_log(config.log)
+                .with_traces(traces.clone()),
         );
         let (stop, stopped) = oneshot::channel();
         let doors = Doors { public: listener, private, lent: false };
         let served = runtime.spawn(http::serve(doors, app.clone(), async {
             let _ = stopped.await;
         }));
-        Running { address, private_address, app, handle, engine: Some(engine), stop: Some(stop), served, runtime }
+        Running {
+            address,
+            private_address,
+            app,
+            handle,
+            traces,
+            engine: Some(engine),
+            stop: Some(stop),
+            served,
+            runtime,
+        }
     }
 }
 
@@ -118,6 +131,8 @@ pub struct Running {
     pub app: Arc<App>,
     /// Its engine's handle.
     pub handle: Handle,
+    /// Where its traces begin, if a collector is configured.
+    pub traces: Option<Arc<Traces>>,
     engine: Option<Engine>,
     stop: Option<oneshot::Sender<()>>,
     served: JoinHandle<bool>,
