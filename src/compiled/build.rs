@@ -69,7 +69,7 @@ pub fn build(
     };
     let made = compile(precision)?;
     let agreement = match wanted.gate {
-        Some(gate) if matches!(precision, Precision::Int8 | Precision::Int8Portable) => {
+        Some(gate) if precision.is_gated() => {
             let fp32 = compile(Precision::Fp32)?;
             let tried = match precision.on_processors() {
                 same if same == precision => made.clone(),

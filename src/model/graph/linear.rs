@@ -232,7 +232,9 @@ fn numbers(
 ) -> Result<Value, GraphError> {
     match precision {
         Precision::Fp16 | Precision::Fp16Rounded => graph.numbers(name, dims, values),
-        Precision::Fp32 | Precision::Fp32Portable | Precision::Int8 | Precision::Int8Portable => graph.floats(name, dims, values),
+        Precision::Fp32 | Precision::Fp32Portable | Precision::Int8 | Precision::Int8Portable => {
+            graph.floats(name, dims, values)
+        }
     }
 }
 

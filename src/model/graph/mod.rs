@@ -68,6 +68,11 @@ impl Precision {
         matches!(self, Self::Fp32 | Self::Int8)
     }
 
+    /// Whether it serves only if its verdicts are those of single precision.
+    pub const fn is_gated(self) -> bool {
+        matches!(self, Self::Int8 | Self::Int8Portable | Self::Fp16)
+    }
+
     /// As the command line and file names have it.
     pub const fn name(self) -> &'static str {
         match self {
