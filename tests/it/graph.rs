@@ -111,7 +111,7 @@ fn differences(device: &mut OnnxDevice, cases: &[Case], logits: fn(&Case) -> &[V
         for (got, expected) in got.chunks_exact(case.logits[0].len()).zip(logits(case)) {
             let largest = expected.iter().fold(0.1f32, |most, z| most.max(z.abs()));
             let difference = got.iter().zip(expected).map(|(g, e)| (g - e).abs()).fold(0f32, f32::max);
-            assert!(difference.is_finite());
+            assert!(got.iter().all(|z| z.is_finite()), "{got:?}");
             differences.push(difference / largest);
         }
     }
@@ -223,8 +223,9 @@ fn a_row_has_the_same_bits_in_any_company() {
     }
 }
 
-/// Of the largest logit of a row: a number of 16 bits has 11 binary digits, and roundings add up over the layers.
-const HALF_TOLERANCE: f32 = 1e-2;
+/// Of the largest logit of a row: one rounding to 16 bits costs up to 2^-11, and this is what 40 of them on a logit's way
+/// through the layers cost if all go the same way. The worst of these models was seen to be half of it.
+const HALF_TOLERANCE: f32 = 40.0 / 2048.0;
 
 /// On a processor ONNX Runtime rounds the one graph's numbers at some operators only; in the other one after each.
 #[test]
