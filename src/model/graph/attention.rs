@@ -158,9 +158,9 @@ impl Geometry {
         let table = graph.op("Unsqueeze", &[&table, &axis], &[]);
         let to_content = graph.op("Mul", &[&k, &table], &[]);
         // Products are summed in single precision.
-        let to_content = graph.to_single(&to_content);
+        let to_content = graph.single_of(&to_content);
         let to_content = graph.op("ReduceSum", &[&to_content, &last], &[Attribute::Int("keepdims", 0)]);
-        let to_content = if graph.is_half() { graph.to_body(&to_content) } else { to_content };
+        let to_content = if graph.is_half() { graph.body_of(&to_content) } else { to_content };
         let to_content = graph.op("Reshape", &[&to_content, &self.first_row], &[]);
         self.mixed(graph, [&content, &to_position, &to_content], &v, &self.merged[1])
     }

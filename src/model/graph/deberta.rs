@@ -50,7 +50,7 @@ pub fn emit(
         x = builder.layer(layer, &x, &layout, &relative)?;
     }
     progress(Progress { done: total, total });
-    x = builder.graph.to_single(&x);
+    x = builder.graph.single_of(&x);
     if let Layout::Padded(_) = layout {
         let zero = builder.graph.int(0);
         x = builder.graph.op("Gather", &[&x, &zero], &[Attribute::Int("axis", 1)]);
@@ -70,7 +70,7 @@ struct Builder<'a> {
 /// How the rows of a batch lie in memory.
 enum Layout {
     /// `[batch, length, hidden]`, in operators of ONNX.
-    Padded(Geometry),
+    Padded(Box<Geometry>),
     /// `[tokens, hidden]`, in oddlog's operators.
     Packed(Packed),
 }
@@ -98,12 +98,12 @@ impl Builder<'_> {
         if let Some(packed) = packed {
             return Ok((x, Layout::Packed(packed)));
         }
-        let mask = self.graph.to_body(&mask);
+        let mask = self.graph.body_of(&mask);
         let last = self.graph.ints(&[2]);
         let column = self.graph.op("Unsqueeze", &[&mask, &last], &[]);
         let x = self.graph.op("Mul", &[&x, &column], &[]);
         let geometry = Geometry::emit(self.graph, self.config, &ids, &mask);
-        Ok((x, Layout::Padded(geometry)))
+        Ok((x, Layout::Padded(Box::new(geometry))))
     }
 
     fn lookup(&mut self, table: &str, rows: usize, ids: &Value) -> Result<Value, GraphError> {

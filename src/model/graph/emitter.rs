@@ -115,7 +115,7 @@ impl Emitter {
     }
 
     /// `x` as the body's numbers: from integers or single precision.
-    pub fn to_body(&mut self, x: &Value) -> Value {
+    pub fn body_of(&mut self, x: &Value) -> Value {
         let element = self.body.element();
         let [cast] = self.append((ONNX, "Cast"), &[x], &[Attribute::Int("to", element as i64)]);
         let half = self.body != Body::Single;
@@ -123,7 +123,7 @@ impl Emitter {
     }
 
     /// `x` in single precision.
-    pub fn to_single(&mut self, x: &Value) -> Value {
+    pub fn single_of(&mut self, x: &Value) -> Value {
         match self.body {
             Body::Half if x.half => self.op("Cast", &[x], &[Attribute::Int("to", Element::F32 as i64)]),
             _ => Value { half: false, ..x.clone() },
