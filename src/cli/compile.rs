@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     classify::Task,
-    compiled::{Build, Gate, build},
+    compiled::{Build, Gate, build, least_agreement},
     error::StartError,
     fidelity::{read_samples, shipped_samples},
     model::{
@@ -38,10 +38,11 @@ fetched if need be. The result goes to <folder>-<precision>, or to <name>-<preci
 repository. It appears there whole or not at all. `oddlog serve --model <checkpoint>` compiles by itself; this command is
 for folders to keep or to carry to other machines.
 
-The gate: sample logs are scored in 8 bits and in single precision, and the agreement is printed and kept beside the model.
-`serve` refuses 8 bits below model.least_agreement.
+The gate: sample logs are scored in 8 or 16 bits and in single precision, and the agreement is printed and kept beside the
+model. `serve` refuses 8 bits below model.least_agreement, 16 bits below model.least_fp16_agreement. fp16 is for GPUs; the
+comparison rounds after every operator as a GPU does, so that it tells the same on a machine without one.
 
-Exit codes: 0 when the folder is there; 1 if it is, but 8 bits agree less than model.least_agreement; 2 for an error.")]
+Exit codes: 0 when the folder is there; 1 if it is, but its verdicts agree less than that; 2 for an error.")]
 pub struct CompileArgs {
     /// Checkpoint folder, or hub repository owner/name[@revision]
     #[arg(value_name = "DIR|REPO")]
@@ -52,13 +53,13 @@ pub struct CompileArgs {
     /// Folder to make
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Logs to compare 8 bits with single precision on, one a line; without it those that oddlog ships
+    /// Logs to compare 8 or 16 bits with single precision on, one a line; without it those that oddlog ships
     #[arg(long, value_name = "FILE", conflicts_with = "no_gate")]
     samples: Option<PathBuf>,
-    /// Do not compare 8 bits with single precision
+    /// Do not compare 8 or 16 bits with single precision
     #[arg(long)]
     no_gate: bool,
-    /// Configuration file (TOML) with labels and model.least_agreement
+    /// Configuration file (TOML) with labels and least agreement
     #[arg(long, value_name = "FILE", env = "ODDLOG_CONFIG")]
     config: Option<PathBuf>,
     /// Replace the folder even if oddlog did not make it, with all that is in it
@@ -77,6 +78,8 @@ enum Arithmetic {
     Int8,
     /// 8 bits in operators of any ONNX Runtime
     Int8Portable,
+    /// 16 bits, sums in single precision: for GPUs
+    Fp16,
 }
 
 impl From<Arithmetic> for Precision {
@@ -86,6 +89,7 @@ impl From<Arithmetic> for Precision {
             Arithmetic::Fp32Portable => Self::Fp32Portable,
             Arithmetic::Int8 => Self::Int8,
             Arithmetic::Int8Portable => Self::Int8Portable,
+            Arithmetic::Fp16 => Self::Fp16,
         }
     }
 }
@@ -121,11 +125,11 @@ pub fn run(args: CompileArgs) -> Result<ExitCode, StartError> {
     let agreement = outcome?;
     let mut passed = true;
     if let Some(agreement) = agreement {
-        let least = config.model.least_agreement;
+        let least = least_agreement(&config.model, precision.name());
         passed = agreement.share() >= least;
         eprintln!("oddlog: {precision} beside fp32: {agreement}");
         if !passed {
-            eprintln!("oddlog: `serve` refuses that; model.least_agreement asks for {} %", least * 100.0);
+            eprintln!("oddlog: `serve` refuses that; the configuration asks for {} %", least * 100.0);
         }
     }
     writeln!(io::stdout(), "{}", place.display())

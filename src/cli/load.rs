@@ -37,7 +37,7 @@ pub struct LoadArgs {
     /// Model directory, or hub repository owner/name[@revision]; weights alone are compiled first
     #[arg(long, value_name = "DIR|REPO")]
     pub model: Option<String>,
-    /// Arithmetic of a model that comes as weights: auto, int8, fp32; or onnx, its own graph
+    /// Arithmetic of a model that comes as weights: auto, int8, fp16 (for GPUs), fp32; or onnx, its own graph
     #[arg(long, value_name = "PRECISION")]
     pub precision: Option<String>,
     /// Device: auto, cpu, cuda (every GPU), cuda:0, ...; give it several times for several workers
@@ -92,11 +92,11 @@ pub fn start_log(config: &Config) -> Result<(), StartError> {
 /// [`StartError`] says what cannot be had, read or made.
 pub fn open_model(config: &Config) -> Result<Model, StartError> {
     let model = open_any_model(config)?;
-    compiled::check(&model.files.dir, config.model.least_agreement)?;
+    compiled::check(&model.files.dir, &config.model)?;
     Ok(model)
 }
 
-/// As [`open_model`], even if the model may not serve because its 8 bits are too far from single precision.
+/// As [`open_model`], even if the model may not serve because its 8 or 16 bits are too far from single precision.
 ///
 /// # Errors
 /// As [`open_model`].
@@ -125,9 +125,12 @@ fn model_dir(config: &Config, has_gpu: bool) -> Result<PathBuf, StartError> {
     let wanted = match precision {
         ModelPrecision::Onnx => return Ok(dir),
         ModelPrecision::Auto if brings_graph || !compiles => return Ok(dir),
-        ModelPrecision::Auto if has_gpu => Wanted::Only(Precision::Fp32),
-        ModelPrecision::Auto => Wanted::Best,
+        ModelPrecision::Auto if has_gpu => Wanted::best_on(["cuda"]),
+        ModelPrecision::Auto => Wanted::best_on(["cpu"]),
         ModelPrecision::Int8 => Wanted::Only(Precision::Int8),
+        ModelPrecision::Fp16 => Wanted::Only(Precision::Fp16),
+        // oddlog's own operators are for processors.
+        ModelPrecision::Fp32 if has_gpu => Wanted::Only(Precision::Fp32Portable),
         ModelPrecision::Fp32 => Wanted::Only(Precision::Fp32),
     };
     if let Wanted::Only(precision) = wanted
@@ -141,7 +144,7 @@ fn model_dir(config: &Config, has_gpu: bool) -> Result<PathBuf, StartError> {
     let gate = Gate { samples: &samples, ask: &ask, threshold: config.scoring.threshold };
     let cache = Cache::find(&config.model.cache)?;
     let mut watch = Watch::new(true);
-    let wanted = (wanted, config.model.least_agreement);
+    let wanted = (wanted, &config.model);
     let place = compiled::cached(&cache, &dir, wanted, gate, runtime, &mut |step| watch.report(step));
     watch.finish();
     place
@@ -196,7 +199,7 @@ pub fn placement(config: &Config) -> Result<Placement, StartError> {
 
 /// Why the model cannot run on a GPU, if it cannot: 8 bits are computed by oddlog's own operators.
 fn for_cpus_alone(config: &Config) -> Result<Option<String>, StartError> {
-    let remedy = "8 bits are for CPUs; leave model.precision at \"auto\" or take \"fp32\" for a GPU";
+    let remedy = "8 bits are for CPUs; leave model.precision at \"auto\" or take \"fp16\" or \"fp32\" for a GPU";
     if config.model.precision == ModelPrecision::Int8 {
         return Ok(Some(format!("model.precision is \"int8\": {remedy}")));
     }

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     classify::Task,
-    compiled::{Build, Gate, Note, Step, all_cores, build, compare_with_fp32},
+    compiled::{Build, Gate, Note, Step, all_cores, build, compare_with_fp32, least_agreement},
     config::{Config, Scoring},
     device::{
         DeviceError,
@@ -35,7 +35,7 @@ use crate::{
   oddlog verify --model MoritzLaurer/deberta-v3-base-zeroshot-v2.0
   oddlog verify --model ./my-deberta-int8 --samples yesterday.log --format json
 
-Checks: the same bits for a log alone, in company and at other padding; the verdicts of a compiled model in 8 bits beside
+Checks: the same bits for a log alone, in company and at other padding; the verdicts of a compiled model in 8 or 16 bits beside
 single precision's (if its checkpoint is still there); known scores, for the model that they belong to.
 
 Exit codes: 0 if every check that could be made passed, 1 if one failed, 2 for an error.")]
@@ -119,7 +119,7 @@ fn bits(logits: &[f32]) -> Vec<u32> {
     logits.iter().map(|z| z.to_bits()).collect()
 }
 
-/// 8 bits beside single precision, for a model that oddlog compiled to 8 bits.
+/// 8 or 16 bits beside single precision, for a model that oddlog compiled to them.
 fn agreement(
     runtime: Runtime,
     model: &Model,
@@ -127,7 +127,7 @@ fn agreement(
     samples: &[String],
 ) -> Result<Option<Check>, StartError> {
     let name = "agreement";
-    let Some(note) = Note::read(&model.files.dir)?.filter(|note| note.precision.starts_with("int8")) else {
+    let Some(note) = Note::read(&model.files.dir)?.filter(Note::is_gated) else {
         return Ok(None);
     };
     let checkpoint = note.checkpoint.map(PathBuf::from).filter(|dir| dir.join("model.safetensors").is_file());
@@ -139,24 +139,26 @@ fn agreement(
     let beside = model.files.dir.parent().unwrap_or(&model.files.dir);
     let work = tempfile::tempdir_in(beside)
         .map_err(|source| StartError::Io { what: format!("making a folder in {}", beside.display()), source })?;
-    let place = work.path().join("fp32");
-    let fp32 = Build {
-        checkpoint: &checkpoint,
-        place: &place,
-        precision: Precision::Fp32,
-        force: false,
-        prepare: false,
-        gate: None,
-    };
+    let least = least_agreement(&config.model, &note.precision);
     let mut watch = Watch::new(false);
-    build(&fp32, || Ok(runtime), &mut |step| watch.report(step))?;
+    let mut made = |precision: Precision| {
+        let place = work.path().join(precision.name());
+        let wanted =
+            Build { checkpoint: &checkpoint, place: &place, precision, force: false, prepare: false, gate: None };
+        build(&wanted, || Ok(runtime), &mut |step| watch.report(step)).map(|_| place)
+    };
+    let fp32 = made(Precision::Fp32)?;
+    let tried = match note.precision == Precision::Fp16.name() {
+        true => made(Precision::Fp16.on_processors())?,
+        false => model.files.dir.clone(),
+    };
     let ask = |model: &Model| Task::configured(&config.scoring, &model.tokenizer);
     let told = &mut |done, total| watch.report(Step::Comparing(done, total));
     let gate = Gate { samples, ask: &ask, threshold: config.scoring.threshold };
-    let agreement = compare_with_fp32(runtime, &place, &model.files.dir, gate, told);
+    let agreement = compare_with_fp32(runtime, &fp32, &tried, gate, told);
     watch.finish();
     let agreement = agreement?;
-    let passed = Some(agreement.share() >= config.model.least_agreement);
+    let passed = Some(agreement.share() >= least);
     Ok(Some(Check { name, passed, detail: agreement.to_string() }))
 }
 

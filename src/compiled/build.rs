@@ -29,7 +29,7 @@ pub struct Build<'a> {
     /// Optimises the graph for this machine: sessions then share the weights, but the result is for this ONNX Runtime
     /// and this processor alone.
     pub prepare: bool,
-    /// What to compare 8 bits with single precision on; `None` leaves it out.
+    /// What to compare 8 or 16 bits with single precision on; `None` leaves it out.
     pub gate: Option<Gate<'a>>,
 }
 
@@ -44,7 +44,7 @@ pub enum Step {
     Preparing,
 }
 
-/// Makes it. Returns how 8 bits compare with single precision, if that was asked for.
+/// Makes it. Returns how 8 or 16 bits compare with single precision, if that was asked for.
 ///
 /// # Errors
 /// [`StartError`] names the file, tensor or key; nothing is left behind.
@@ -69,12 +69,18 @@ pub fn build(
     };
     let made = compile(precision)?;
     let agreement = match wanted.gate {
-        Some(gate) if matches!(precision, Precision::Int8 | Precision::Int8Portable) => {
+        Some(gate) if precision.is_gated() => {
             let fp32 = compile(Precision::Fp32)?;
+            let tried = match precision.on_processors() {
+                same if same == precision => made.clone(),
+                other => compile(other)?,
+            };
             let told = &mut |done, total| report(Step::Comparing(done, total));
-            let agreement = gate::compare_with_fp32(runtime()?, &fp32, &made, gate, told)?;
-            // It takes room, and is not needed any more.
-            fs::remove_dir_all(&fp32).map_err(io(&fp32))?;
+            let agreement = gate::compare_with_fp32(runtime()?, &fp32, &tried, gate, told)?;
+            // They take room, and are not needed any more.
+            for dir in [&fp32, &tried].into_iter().filter(|dir| **dir != made) {
+                fs::remove_dir_all(dir).map_err(io(dir))?;
+            }
             Some(agreement)
         }
         _ => None,

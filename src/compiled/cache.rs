@@ -10,8 +10,10 @@ use sha2::{Digest, Sha256};
 use super::{
     Build, Gate, Note, Step, build,
     checksum::{self, hex},
+    gate::least_agreement,
 };
 use crate::{
+    config,
     device::onnx::Runtime,
     error::StartError,
     model::graph::{GRAPH_VERSION, Precision},
@@ -24,10 +26,19 @@ pub struct Cache(pub PathBuf);
 /// Which precision is to serve.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wanted {
-    /// 8 bits if their verdicts are those of single precision, else single precision.
-    Best,
+    /// This one if its verdicts are those of single precision, else single precision.
+    Best(Precision),
     /// This one.
     Only(Precision),
+}
+
+impl Wanted {
+    /// What serves best on devices of these kinds, as `devices.devices` names them: 16 bits where a GPU is among them,
+    /// for those run on every device, else 8 bits, which only processors have operators for.
+    pub fn best_on<'a>(kinds: impl IntoIterator<Item = &'a str>) -> Self {
+        let gpu = kinds.into_iter().any(|kind| kind.split(':').next() == Some("cuda"));
+        Self::Best(if gpu { Precision::Fp16 } else { Precision::Int8 })
+    }
 }
 
 impl Cache {
@@ -66,12 +77,12 @@ impl Cache {
 /// The compiled form of `checkpoint` to serve: from the cache, or made now.
 ///
 /// # Errors
-/// [`StartError`] if it cannot be made. Whether 8 bits agree well enough is for [`super::check`] to say, unless
+/// [`StartError`] if it cannot be made. Whether its verdicts agree well enough is for [`super::check`] to say, unless
 /// [`Wanted::Best`] leaves a choice.
 pub fn cached(
     cache: &Cache,
     checkpoint: &Path,
-    (wanted, least): (Wanted, f64),
+    (wanted, rules): (Wanted, &config::Model),
     gate: Gate,
     runtime: Runtime,
     report: &mut dyn FnMut(Step),
@@ -82,20 +93,24 @@ pub fn cached(
     let mut obtain = |precision: Precision| {
         let place = cache.place(&content, precision, runtime);
         if Note::read(&place)?.is_none() {
-            let wanted = Build { checkpoint, place: &place, precision, force: false, prepare: true, gate: Some(gate) };
+            // What is for GPUs is not prepared for this processor.
+            let prepare = !matches!(precision, Precision::Fp16 | Precision::Fp32Portable);
+            let wanted = Build { checkpoint, place: &place, precision, force: false, prepare, gate: Some(gate) };
             build(&wanted, || Ok(runtime), report)?;
         }
         Ok(place)
     };
     match wanted {
         Wanted::Only(precision) => obtain(precision),
-        Wanted::Best => {
-            let place = obtain(Precision::Int8)?;
+        Wanted::Best(precision) => {
+            let place = obtain(precision)?;
+            let least = least_agreement(rules, precision.name());
             let agreement = Note::read(&place)?.and_then(|note| note.agreement);
             match agreement {
                 Some(agreement) if agreement.share() < least => {
-                    tracing::warn!(%agreement, "8 bits are not close enough to single precision, which serves instead");
-                    obtain(Precision::Fp32)
+                    tracing::warn!(%agreement, "{precision} is not close enough to single precision, which serves instead");
+                    // oddlog's own operators are for processors.
+                    obtain(if precision == Precision::Fp16 { Precision::Fp32Portable } else { Precision::Fp32 })
                 }
                 _ => Ok(place),
             }
@@ -108,4 +123,21 @@ fn processor_features() -> String {
     let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let listed = text.lines().find(|line| line.starts_with("flags") || line.starts_with("Features"));
     format!("{} {}", std::env::consts::ARCH, listed.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gpus_take_sixteen_bits_and_processors_eight() {
+        for (kinds, precision) in [
+            (&["cpu", "cpu"][..], Precision::Int8),
+            (&["cuda:0"], Precision::Fp16),
+            (&["cpu", "cuda"], Precision::Fp16),
+            (&["fake"], Precision::Int8),
+        ] {
+            assert_eq!(Wanted::best_on(kinds.iter().copied()), Wanted::Best(precision), "{kinds:?}");
+        }
+    }
 }

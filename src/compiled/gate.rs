@@ -1,10 +1,11 @@
-//! The gate: 8 bits serve only if their verdicts are those of single precision.
+//! The gate: 8 and 16 bits serve only if their verdicts are those of single precision.
 
 use std::path::Path;
 
 use super::Note;
 use crate::{
     classify::Task,
+    config,
     device::onnx::{CpuOptions, OnnxDevice, Runtime},
     error::StartError,
     fidelity::{Agreement, Company, Scorer},
@@ -76,27 +77,37 @@ pub fn made_as(dir: &Path, precision: Precision) -> Result<(), StartError> {
     }
 }
 
-/// Whether the model in `dir` may serve: one in 8 bits needs a measured agreement of at least `least`.
+/// Share of equal verdicts, 0 to 1, that a model of this precision needs to serve.
+pub fn least_agreement(rules: &config::Model, precision: &str) -> f64 {
+    if precision.starts_with("fp16") { rules.least_fp16_agreement } else { rules.least_agreement }
+}
+
+/// Whether the model in `dir` may serve: one in 8 or 16 bits needs a measured agreement of [`least_agreement`].
 ///
 /// # Errors
 /// [`StartError::Model`] says how far it is off and what may be done.
-pub fn check(dir: &Path, least: f64) -> Result<(), StartError> {
+pub fn check(dir: &Path, rules: &config::Model) -> Result<(), StartError> {
     let Some(note) = Note::read(dir)? else { return Ok(()) };
-    if !note.precision.starts_with("int8") {
+    if !note.is_gated() {
         return Ok(());
     }
+    let least = least_agreement(rules, &note.precision);
+    let key = match note.precision.starts_with("fp16") {
+        true => "model.least_fp16_agreement",
+        false => "model.least_agreement",
+    };
     let reason = match note.agreement {
         Some(agreement) if agreement.share() >= least => return Ok(()),
         Some(agreement) => format!(
-            "its verdicts in {} are not close enough to single precision's: {agreement}; model.least_agreement asks \
-             for {} %. Serve it with model.precision = \"fp32\", or lower model.least_agreement",
+            "its verdicts in {} are not close enough to single precision's: {agreement}; {key} asks \
+             for {} %. Serve it with model.precision = \"fp32\", or lower {key}",
             note.precision,
             least * 100.0
         ),
         None if least <= 0.0 => return Ok(()),
         None => format!(
             "nobody has compared its {} with single precision. Compile it again without --no-gate, or set \
-             model.least_agreement = 0",
+             {key} = 0",
             note.precision
         ),
     };

@@ -1,7 +1,7 @@
 //! Compiled models: made from a checkpoint, compared with single precision before they may serve, kept in a cache.
 //!
 //! ```text
-//! checkpoint -> graph::compile -> 8 bits? compare with single precision on sample logs -> note -> directory
+//! checkpoint -> graph::compile -> 8, 16 bits? compare with single precision on sample logs -> note -> directory
 //!                                                             cache: the same under a key, prepared for this machine
 //! ```
 //!
@@ -15,5 +15,5 @@ mod note;
 
 pub use build::{Build, Step, build};
 pub use cache::{Cache, Wanted, cached};
-pub use gate::{Gate, all_cores, check, compare_with_fp32, made_as};
+pub use gate::{Gate, all_cores, check, compare_with_fp32, least_agreement, made_as};
 pub use note::Note;

@@ -43,6 +43,11 @@ impl Note {
         serde_json::from_slice(&text).map(Some).map_err(told)
     }
 
+    /// Whether the model serves only if its verdicts are those of single precision.
+    pub fn is_gated(&self) -> bool {
+        self.precision.starts_with("int8") || self.precision.starts_with("fp16")
+    }
+
     /// The note as text.
     pub fn text(&self) -> String {
         let json = serde_json::to_string_pretty(self).expect("numbers and texts become JSON");

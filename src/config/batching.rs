@@ -22,6 +22,9 @@ pub struct Batching {
     pub target_run_ms: u64,
     /// How long an idle device waits for company for a log, in microseconds.
     pub max_queue_delay_us: u64,
+    /// Pad every run to one of a few shapes, and run all of them once before the first request: for devices that
+    /// choose kernels or reserve memory by shape.
+    pub fixed_shapes: bool,
     /// Padded tokens of single requests that may wait or run; beyond it 429.
     pub max_queue_tokens: usize,
     /// Padded tokens of batch calls that may wait or run; the rest of a call waits for its turn.
@@ -48,6 +51,7 @@ impl Default for Batching {
             max_padding: 0.25,
             target_run_ms: 0,
             max_queue_delay_us: 0,
+            fixed_shapes: false,
             max_queue_tokens: 262_144,
             max_bulk_tokens: 32_768,
             max_bulk_batch_tokens: 0,

@@ -16,6 +16,8 @@ pub struct Model {
     pub precision: ModelPrecision,
     /// Share of verdicts, 0 to 1, that 8 bits must have in common with single precision to be served.
     pub least_agreement: f64,
+    /// The same for 16 bits, which lose less: those that differ more than this are not what rounding explains.
+    pub least_fp16_agreement: f64,
     /// Folder of compiled models; empty takes `oddlog` in the user's cache folder.
     pub cache: String,
 }
@@ -24,10 +26,13 @@ pub struct Model {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ModelPrecision {
-    /// Compiled to 8 bits if they agree with single precision, else to single precision.
+    /// Compiled to 8 bits, or to 16 where a GPU is among the devices, if they agree with single precision; else to
+    /// single precision.
     Auto,
     /// Compiled to 8 bits.
     Int8,
+    /// Compiled to 16 bits: for GPUs. Processors run it too, slower than single precision.
+    Fp16,
     /// Compiled to single precision.
     Fp32,
     /// Not compiled: the graph that the model brings.
@@ -41,6 +46,7 @@ impl Default for Model {
             max_length: 512,
             precision: ModelPrecision::Auto,
             least_agreement: 0.99,
+            least_fp16_agreement: 0.995,
             cache: String::new(),
         }
     }
@@ -51,6 +57,7 @@ impl Model {
     /// A text that names the first key that cannot be used.
     pub(super) fn check(&self) -> Result<(), String> {
         at_least_one(&[("model.max_length", self.max_length)])?;
-        share("model.least_agreement", self.least_agreement)
+        share("model.least_agreement", self.least_agreement)?;
+        share("model.least_fp16_agreement", self.least_fp16_agreement)
     }
 }

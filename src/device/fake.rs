@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, Sender};
 
 use super::{Device, DeviceError, DeviceMaker, Terminate};
 use crate::model::InputTensors;
@@ -43,6 +43,7 @@ pub struct FakeDevice {
     script: Option<Receiver<Step>>,
     memory: Arc<AtomicUsize>,
     latency: Option<(Duration, Duration)>,
+    shapes: Option<Sender<(usize, usize)>>,
     stop: Arc<Stop>,
 }
 
@@ -65,6 +66,7 @@ impl FakeDevice {
             script: None,
             memory: Arc::new(AtomicUsize::new(usize::MAX)),
             latency: None,
+            shapes: None,
             stop: Arc::default(),
         }
     }
@@ -105,6 +107,12 @@ impl FakeDevice {
         self
     }
 
+    /// Tells rows and length of the tensors of every run that `shapes` has room for.
+    pub fn telling(mut self, shapes: Sender<(usize, usize)>) -> Self {
+        self.shapes = Some(shapes);
+        self
+    }
+
     /// Makes it, and its clones after it.
     pub fn maker(self) -> DeviceMaker {
         // A device of its own is not terminated by what terminated the one before.
@@ -131,6 +139,9 @@ impl Device for FakeDevice {
     }
 
     fn run(&mut self, inputs: &InputTensors, logits: &mut Vec<f32>) -> Result<(), DeviceError> {
+        if let Some(shapes) = &self.shapes {
+            let _ = shapes.try_send((inputs.padded_rows, inputs.len));
+        }
         if let Some(gate) = &self.gate {
             // A closed gate stands open.
             let _ = gate.recv();

@@ -41,7 +41,7 @@ use crate::{
     device::{Device, DeviceMaker},
     error::StartError,
     metrics::Metrics,
-    model::{InputTensors, Model},
+    model::{InputTensors, Model, Shapes},
 };
 use admission::Admission;
 use aside::Aside;
@@ -94,6 +94,10 @@ impl Engine {
         let (ending, ended) = bounded(threads);
         let (changing, changed) = bounded(1);
         let (keep_open, closing) = bounded(0);
+        let shapes = batching.fixed_shapes.then(|| {
+            let rows = batching.max_batch_rows.max(scoring.max_labels);
+            Shapes::new(batching.max_batch_tokens, rows, model.tokenizer.max_length())
+        });
         let crew = Arc::new(Crew {
             batcher,
             limits: limits(batching),
@@ -101,7 +105,8 @@ impl Engine {
             tokenizer: model.tokenizer.clone(),
             pad_id: model.spec.pad_id,
             classes: model.spec.classes,
-            first_run: first_run(model, &task),
+            first_run: first_run(model, &task, shapes.as_ref()),
+            shapes: shapes.clone(),
             admission: admission.clone(),
             metrics: metrics.clone(),
             health: health.clone(),
@@ -119,6 +124,7 @@ impl Engine {
                 default_task: Arc::new(task),
                 default_labels: scoring.clone(),
                 timeouts: Timeouts::new(batching),
+                shapes,
                 admission,
                 health,
                 metrics,
@@ -171,10 +177,14 @@ fn limits(batching: &Batching) -> Limits {
 
 /// What a device runs first: a log of some length, so that the first request does not pay for it and a broken graph is
 /// seen at once.
-fn first_run(model: &Model, task: &Task) -> InputTensors {
+fn first_run(model: &Model, task: &Task, shapes: Option<&Shapes>) -> InputTensors {
     let log = model.tokenizer.encode_log("INFO oddlog starts and runs the model once", task.lengths.clone());
     let mut inputs = InputTensors::default();
-    inputs.reset(task.rows(), task.longest_pair(&model.tokenizer, log.ids.len()), model.spec.pad_id);
+    let (rows, longest) = (task.rows(), task.longest_pair(&model.tokenizer, log.ids.len()));
+    match shapes {
+        Some(shapes) => inputs.reset_to(shapes.fit(rows, longest), model.spec.pad_id),
+        None => inputs.reset(rows, longest, model.spec.pad_id),
+    }
     for hypothesis in task.hypotheses.iter() {
         inputs.push(&model.tokenizer, &log.ids, hypothesis);
     }
@@ -197,9 +207,34 @@ fn make(seat: usize, mut maker: DeviceMaker, crew: &Crew) -> Result<(Arc<Slot>, 
         Ok(Ok(())) => {}
     }
     let now = Instant::now();
-    crew.health.succeeded(now);
+    warm_up(device.as_mut(), crew).map_err(fail)?;
+    crew.health.succeeded(Instant::now());
     let pace = Pace::new(crew.first_run.rows * crew.first_run.len, now - started, now);
     Ok((Arc::new(Slot::new(seat, maker, device.as_ref(), pace, crew)), device))
+}
+
+/// Runs every fixed shape once, so that no request waits for a device to get to know it.
+fn warm_up(device: &mut dyn Device, crew: &Crew) -> Result<(), String> {
+    let Some(shapes) = &crew.shapes else { return Ok(()) };
+    let (all, started, mut logits) = (shapes.all(), Instant::now(), Vec::new());
+    let told = all.len().div_ceil(4);
+    for (done, (rows, len)) in all.iter().copied().enumerate() {
+        if done % told == 0 {
+            tracing::info!(device = device.name(), done, of = all.len(), "warming up the fixed shapes");
+        }
+        let inputs = crew.first_run.stretched((rows, len));
+        match catch_unwind(AssertUnwindSafe(|| device.run(&inputs, &mut logits))) {
+            Ok(Ok(())) => {}
+            Ok(Err(e)) => {
+                return Err(format!(
+                    "it does not run {rows} rows of {len} tokens: {e}; lower batching.max_batch_tokens"
+                ));
+            }
+            Err(_) => return Err(format!("it panics when it runs {rows} rows of {len} tokens")),
+        }
+    }
+    tracing::info!(device = device.name(), shapes = all.len(), time = ?started.elapsed(), "the fixed shapes are warm");
+    Ok(())
 }
 
 fn no_thread(name: &str) -> impl FnOnce(std::io::Error) -> StartError {

@@ -207,7 +207,10 @@ impl Worker {
     }
 
     fn fill(&mut self, entries: &[Entry<Job>]) {
-        self.inputs.reset(rows(entries), longest(entries), self.crew.pad_id);
+        match &self.crew.shapes {
+            Some(shapes) => self.inputs.reset_to(shapes.fit(rows(entries), longest(entries)), self.crew.pad_id),
+            None => self.inputs.reset(rows(entries), longest(entries), self.crew.pad_id),
+        }
         for job in entries.iter().map(|e| &e.item) {
             for hypothesis in job.hypotheses.iter() {
                 self.inputs.push(&self.crew.tokenizer, &job.log.ids, hypothesis);

@@ -6,7 +6,8 @@ pub mod files;
 pub mod graph;
 pub mod hub;
 mod normalizer;
-pub mod spec;
+pub mod shapes;
+mod spec;
 pub mod tensors;
 pub mod tokenizer;
 mod unigram;
@@ -16,6 +17,7 @@ use std::{path::Path, sync::Arc};
 use crate::error::StartError;
 
 pub use files::ModelFiles;
+pub use shapes::Shapes;
 pub use spec::ModelSpec;
 pub use tensors::InputTensors;
 pub use tokenizer::{EncodedLog, PairTokenizer};

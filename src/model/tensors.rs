@@ -34,9 +34,14 @@ impl InputTensors {
 
     /// Empties the tensors for `rows` rows whose longest has `longest` tokens; `pad_id` fills what is not written.
     pub fn reset(&mut self, rows: usize, longest: usize, pad_id: u32) {
+        self.reset_to((rows.max(MIN_ROWS), Self::padded_len(longest)), pad_id);
+    }
+
+    /// Empties the tensors for this shape: at least [`MIN_ROWS`] rows, and a multiple of [`LENGTH_MULTIPLE`] tokens.
+    pub fn reset_to(&mut self, (padded_rows, len): (usize, usize), pad_id: u32) {
         self.rows = 0;
-        self.padded_rows = rows.max(MIN_ROWS);
-        self.len = Self::padded_len(longest);
+        self.padded_rows = padded_rows;
+        self.len = len;
         let cells = self.padded_rows * self.len;
         for (tensor, fill) in
             [(&mut self.input_ids, i64::from(pad_id)), (&mut self.attention_mask, 0), (&mut self.token_type_ids, 0)]
@@ -64,6 +69,20 @@ impl InputTensors {
             for tensor in [&mut self.input_ids, &mut self.attention_mask, &mut self.token_type_ids] {
                 tensor.copy_within(..self.len, row * self.len);
             }
+        }
+    }
+
+    /// Full tensors of this shape, of the first row's tokens again and again: for a device to get to know the shape.
+    pub fn stretched(&self, (rows, len): (usize, usize)) -> Self {
+        let tokens = self.attention_mask[..self.len].iter().filter(|m| **m == 1).count().max(1);
+        let row = self.input_ids[..tokens].iter().cycle().take(len).copied();
+        Self {
+            input_ids: row.collect::<Vec<_>>().repeat(rows),
+            attention_mask: vec![1; rows * len],
+            token_type_ids: vec![0; rows * len],
+            rows,
+            padded_rows: rows,
+            len,
         }
     }
 

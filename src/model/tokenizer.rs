@@ -100,6 +100,11 @@ impl PairTokenizer {
         ids
     }
 
+    /// Most tokens of a joined pair.
+    pub fn max_length(&self) -> usize {
+        self.max_length
+    }
+
     /// Tokens left for a log beside a hypothesis of `hypothesis` tokens.
     fn room(&self, hypothesis: usize) -> usize {
         self.max_length.saturating_sub(self.template.tokens() + hypothesis)

@@ -293,6 +293,68 @@ fn verify_tells_what_holds() {
     assert_eq!(names(out.path()), BTreeSet::from(["fast".into()]));
 }
 
+/// A checkpoint whose word embeddings are as in tests/data/tiny-deberta, with one bias of its first layer at `value`.
+fn with_bias(value: f32) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["config.json", "model.safetensors", "tokenizer.json"] {
+        fs::copy(root().join("tests/data/tiny-deberta").join(name), dir.path().join(name)).unwrap();
+    }
+    change(dir.path(), "deberta.encoder.layer.0.output.dense.bias", |bytes| {
+        bytes[..4].copy_from_slice(&value.to_le_bytes());
+    });
+    dir
+}
+
+#[test]
+fn sixteen_bits_are_compared_and_served() {
+    let source = with_bias(0.0);
+    let out = tempfile::tempdir().unwrap();
+    let dir = out.path().join("fast");
+    let (code, printed, err) = run(&["compile", str(source.path()), "--precision", "fp16", "--out", str(&dir)]);
+    assert_eq!((code, printed.trim_end()), (Some(0), str(&dir)), "{err}");
+    assert!(err.contains("fp16 beside fp32: ") && err.contains("of 478 verdicts equal"), "{err}");
+    assert_eq!(names(out.path()), BTreeSet::from(["fast".into()]));
+    let files = ["config.json", "model.onnx", "model.onnx.data", "oddlog.json", "tokenizer.json"];
+    assert_eq!(names(&dir), files.map(str::to_owned).into());
+    let (code, printed, err) = run(&["verify", "--model", str(&dir)]);
+    assert!(
+        code == Some(0) && printed.contains("company    ok") && printed.contains("agreement  ok"),
+        "{printed}{err}"
+    );
+
+    // From the weights, through the cache; the second time nothing is compiled.
+    let cache = out.path().join("cache");
+    for compiles in [true, false] {
+        let mut command = oddlog(&["analyze", "--model", str(source.path()), "--precision", "fp16", "disk failure"]);
+        let (code, _, err) = text(&command.env("ODDLOG_MODEL__CACHE", &cache).output().unwrap());
+        assert_eq!((code, err.contains("compiling to fp16")), (Some(0), compiles), "{err}");
+    }
+    let made = models(&cache);
+    assert!(made.len() == 1 && made.first().unwrap().contains("-fp16-g"), "{made:?}");
+    // It is for GPUs: nothing is prepared for this processor.
+    assert_eq!(names(&cache.join(made.first().unwrap())), files.map(str::to_owned).into());
+}
+
+#[test]
+fn what_sixteen_bits_cannot_hold_is_told() {
+    let out = tempfile::tempdir().unwrap();
+    let dir = out.path().join("fast");
+    let compile = |bias: f32| run(&["compile", str(with_bias(bias).path()), "--precision", "fp16", "--out", str(&dir)]);
+    let (code, printed, err) = compile(1e5);
+    assert_eq!((code, printed.as_str(), err.lines().count()), (Some(2), "", 1), "{err}");
+    assert!(err.contains("\"deberta.encoder.layer.0.output.dense.bias\" has the value 100000 at place 0"), "{err}");
+    assert_eq!(names(out.path()), BTreeSet::new());
+    // A bias that just fits makes sums that do not: with that, no verdict is worth anything, and the gate sees it.
+    let (code, _, err) = compile(65504.0);
+    assert!(code == Some(1) && err.contains("99.5 %"), "{err}");
+    let (code, _, err) = run(&["analyze", "--model", str(&dir), "x"]);
+    assert!(code == Some(2) && err.contains("not close enough") && err.contains("least_fp16_agreement"), "{err}");
+    let analyze =
+        |key: &str| oddlog(&["analyze", "--model", str(&dir), "x"]).env(key, "0").output().unwrap().status.code();
+    assert_eq!(analyze("ODDLOG_MODEL__LEAST_AGREEMENT"), Some(2));
+    assert_ne!(analyze("ODDLOG_MODEL__LEAST_FP16_AGREEMENT"), Some(2));
+}
+
 #[test]
 fn a_precision_that_cannot_be_had_is_refused() {
     let (code, _, err) = run(&["analyze", "--precision", "fp32", "x"]);

@@ -38,6 +38,7 @@ mod readme;
 mod restarts;
 mod scan;
 mod scheduling;
+mod shapes;
 mod support;
 mod tidy;
 mod traces;

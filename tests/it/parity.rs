@@ -185,7 +185,7 @@ fn a_compiled_model_gives_a_log_the_same_bits_in_random_batches() {
     // A longer line would pad every batch that it falls into to its length.
     lines.retain(|line| line.len() < 300);
     assert!(lines.len() > 200);
-    for precision in [Precision::Fp32, Precision::Int8] {
+    for precision in [Precision::Fp32, Precision::Int8, Precision::Fp16] {
         let dir = out.path().join(precision.name());
         graph::compile(&root().join("tests/data/tiny-deberta"), &dir, precision, false, &mut |_| {}).unwrap();
         let model = Model::open(&dir, 512).unwrap();

@@ -16,6 +16,11 @@ use super::{
     proto::Attribute,
 };
 
+/// Added to the scores of padding, whose share in a softmax is then zero.
+const PADDING: f32 = -1e9;
+/// The same in 16 bits: with scores up to 14,000 in magnitude, their sums do not overflow, and padding has no share.
+const HALF_PADDING: f32 = -30_000.0;
+
 /// What all layers share: the mask, the shapes of this run, and which table rows its distances belong to.
 pub struct Geometry {
     /// 0 for tokens, a large negative number for padding: `[1, batch, 1, length]`.
@@ -93,7 +98,7 @@ impl Geometry {
         let rows_down = graph.op("Slice", &[&down, &from, &to], &[]);
         let rows_of_first = graph.op("Slice", &[&down, &middle, &to_first], &[]);
 
-        let (full, large) = (graph.float(1.0), graph.float(-1e9));
+        let (full, large) = (graph.number(1.0), graph.number(if graph.is_half() { HALF_PADDING } else { PADDING }));
         let (axes, padding) = (graph.ints(&[0, 2]), graph.op("Sub", &[&full, mask], &[]));
         let mask = graph.op("Mul", &[&padding, &large], &[]);
         let mask = graph.op("Unsqueeze", &[&mask, &axes], &[]);
@@ -152,7 +157,10 @@ impl Geometry {
         let (axis, last) = (graph.ints(&[1]), graph.ints(&[-1]));
         let table = graph.op("Unsqueeze", &[&table, &axis], &[]);
         let to_content = graph.op("Mul", &[&k, &table], &[]);
+        // Products are summed in single precision.
+        let to_content = graph.single_of(&to_content);
         let to_content = graph.op("ReduceSum", &[&to_content, &last], &[Attribute::Int("keepdims", 0)]);
+        let to_content = if graph.is_half() { graph.body_of(&to_content) } else { to_content };
         let to_content = graph.op("Reshape", &[&to_content, &self.first_row], &[]);
         self.mixed(graph, [&content, &to_position, &to_content], &v, &self.merged[1])
     }

@@ -18,7 +18,7 @@ use super::{
     linear::{Activation, LayerNorm, Linear},
     packed::{self, Packed},
     positions,
-    proto::{Attribute, Element},
+    proto::Attribute,
     weights::Weights,
 };
 
@@ -50,6 +50,7 @@ pub fn emit(
         x = builder.layer(layer, &x, &layout, &relative)?;
     }
     progress(Progress { done: total, total });
+    x = builder.graph.single_of(&x);
     if let Layout::Padded(_) = layout {
         let zero = builder.graph.int(0);
         x = builder.graph.op("Gather", &[&x, &zero], &[Attribute::Int("axis", 1)]);
@@ -69,7 +70,7 @@ struct Builder<'a> {
 /// How the rows of a batch lie in memory.
 enum Layout {
     /// `[batch, length, hidden]`, in operators of ONNX.
-    Padded(Geometry),
+    Padded(Box<Geometry>),
     /// `[tokens, hidden]`, in oddlog's operators.
     Packed(Packed),
 }
@@ -97,12 +98,12 @@ impl Builder<'_> {
         if let Some(packed) = packed {
             return Ok((x, Layout::Packed(packed)));
         }
-        let mask = self.graph.op("Cast", &[&mask], &[Attribute::Int("to", Element::F32 as i64)]);
+        let mask = self.graph.body_of(&mask);
         let last = self.graph.ints(&[2]);
         let column = self.graph.op("Unsqueeze", &[&mask, &last], &[]);
         let x = self.graph.op("Mul", &[&x, &column], &[]);
         let geometry = Geometry::emit(self.graph, self.config, &ids, &mask);
-        Ok((x, Layout::Padded(geometry)))
+        Ok((x, Layout::Padded(Box::new(geometry))))
     }
 
     fn lookup(&mut self, table: &str, rows: usize, ids: &Value) -> Result<Value, GraphError> {
@@ -191,7 +192,7 @@ impl Builder<'_> {
         let [gain, shift] = ["weight", "bias"].map(|part| {
             let name = format!("{prefix}.{part}");
             let values = self.weights.values(&name, &[width])?;
-            self.graph.floats(&name, &[width], &values)
+            self.graph.numbers(&name, &[width], &values)
         });
         Ok(LayerNorm { gain: gain?, shift: shift?, epsilon: self.config.epsilon })
     }
@@ -202,7 +203,7 @@ impl Builder<'_> {
         let table = positions::project(relative, layer, heads);
         match self.precision.is_packed() {
             true => self.graph.floats(name, &[heads, size, rows], &packed::columns_of(&table, rows, size)),
-            false => self.graph.floats(name, &[heads, rows, size], &table),
+            false => self.graph.numbers(name, &[heads, rows, size], &table),
         }
     }
 }

@@ -6,6 +6,7 @@ use std::{collections::HashMap, rc::Rc};
 use super::{
     data::DataFile,
     error::GraphError,
+    halves::{self, Body},
     proto::{Attribute, Element, GraphProto, Message, Place},
     weights::Tensor,
 };
@@ -24,11 +25,15 @@ pub const ODDLOG: &str = "oddlog";
 
 /// A tensor of the graph, by its name.
 #[derive(Debug, Clone)]
-pub struct Value(Rc<str>);
+pub struct Value {
+    name: Rc<str>,
+    /// Whether its numbers are those of 16 bits.
+    half: bool,
+}
 
 impl Value {
     fn new(name: impl AsRef<str>) -> Self {
-        Self(name.as_ref().into())
+        Self { name: name.as_ref().into(), half: false }
     }
 }
 
@@ -42,14 +47,15 @@ pub struct Emitter {
     /// Small constants that were asked for before, by their type and bytes.
     constants: HashMap<(Element, bool, Vec<u8>), Value>,
     uses_oddlog: bool,
+    body: Body,
 }
 
 impl Emitter {
-    /// An empty graph with its data file.
-    pub fn new(data: DataFile, data_name: &str) -> Self {
+    /// An empty graph with its data file, whose numbers are as `body` says.
+    pub fn new(data: DataFile, data_name: &str, body: Body) -> Self {
         let data_name = data_name.to_owned();
         let (proto, constants) = (GraphProto::default(), HashMap::new());
-        Self { proto, data, data_name, nodes: 0, constants, uses_oddlog: false }
+        Self { proto, data, data_name, nodes: 0, constants, uses_oddlog: false, body }
     }
 
     /// Declares an int64 input of the shape `[batch, length]`.
@@ -77,14 +83,80 @@ impl Emitter {
         inputs: &[&Value],
         attributes: &[Attribute<'_>],
     ) -> [Value; N] {
+        // Whoever reads 16 bits writes them, but for shapes and casts.
+        let half = kind != "Cast" && inputs.iter().any(|input| input.half);
+        let outputs = self.append((domain, kind), inputs, attributes);
+        let round = half && self.body == Body::Rounded && !halves::MOVES.contains(&kind);
+        outputs.map(|output| Value { half, ..if round { self.rounded(&output) } else { output } })
+    }
+
+    fn append<const N: usize>(
+        &mut self,
+        (domain, kind): (&str, &str),
+        inputs: &[&Value],
+        attributes: &[Attribute<'_>],
+    ) -> [Value; N] {
         self.nodes += 1;
         self.uses_oddlog |= domain == ODDLOG;
         let name = format!("{kind}_{}", self.nodes);
         let outputs = std::array::from_fn(|i| Value::new(format!("{name}_{i}")));
-        let names: Vec<&str> = inputs.iter().map(|value| &*value.0).collect();
-        let output_names: Vec<&str> = outputs.iter().map(|value: &Value| &*value.0).collect();
+        let names: Vec<&str> = inputs.iter().map(|value| &*value.name).collect();
+        let output_names: Vec<&str> = outputs.iter().map(|value: &Value| &*value.name).collect();
         self.proto.node((domain, kind), &name, &names, &output_names, attributes);
         outputs
+    }
+
+    /// The numbers of 16 bits nearest to those of `x`, in single precision.
+    fn rounded(&mut self, x: &Value) -> Value {
+        let to = |element: Element| [Attribute::Int("to", element as i64)];
+        let [halves] = self.append((ONNX, "Cast"), &[x], &to(Element::F16));
+        let [back] = self.append((ONNX, "Cast"), &[&halves], &to(Element::F32));
+        back
+    }
+
+    /// `x` as the body's numbers: from integers or single precision.
+    pub fn body_of(&mut self, x: &Value) -> Value {
+        let element = self.body.element();
+        let [cast] = self.append((ONNX, "Cast"), &[x], &[Attribute::Int("to", element as i64)]);
+        let half = self.body != Body::Single;
+        Value { half, ..if self.body == Body::Rounded { self.rounded(&cast) } else { cast } }
+    }
+
+    /// `x` in single precision.
+    pub fn single_of(&mut self, x: &Value) -> Value {
+        match self.body {
+            Body::Half if x.half => self.op("Cast", &[x], &[Attribute::Int("to", Element::F32 as i64)]),
+            _ => Value { half: false, ..x.clone() },
+        }
+    }
+
+    /// Whether the body has the range and precision of 16 bits.
+    pub fn is_half(&self) -> bool {
+        self.body != Body::Single
+    }
+
+    /// A constant of the body without dimensions.
+    pub fn number(&mut self, value: f32) -> Value {
+        let rounded = halves::nearest(value);
+        let number = match self.body {
+            Body::Single => return self.float(value),
+            Body::Half => self.constant(Element::F16, None, halves::bytes(&[value])),
+            Body::Rounded => self.float(rounded),
+        };
+        Value { half: true, ..number }
+    }
+
+    /// An initializer of the body. `name` must be new.
+    ///
+    /// # Errors
+    /// [`GraphError::Tensor`] if the body cannot hold a value, [`GraphError::Write`].
+    pub fn numbers(&mut self, name: &str, dims: &[usize], values: &[f32]) -> Result<Value, GraphError> {
+        if self.is_half() {
+            halves::check(name, values)?;
+        }
+        let bytes = self.body.bytes(values);
+        let half = self.is_half();
+        Ok(Value { half, ..self.initializer(name, self.body.element(), dims, &bytes)? })
     }
 
     /// A constant list of int64.
@@ -114,7 +186,7 @@ impl Emitter {
             return known.clone();
         }
         let value = Value::new(format!("constant_{}", self.constants.len()));
-        self.proto.initializer(&value.0, element, len.as_slice(), &Place::Inline(&key.2));
+        self.proto.initializer(&value.name, element, len.as_slice(), &Place::Inline(&key.2));
         self.constants.insert(key, value.clone());
         value
     }
@@ -151,21 +223,18 @@ impl Emitter {
         Ok(Value::new(name))
     }
 
-    /// An initializer of f32 values straight from a checkpoint, for a tensor that is too large to copy.
+    /// An initializer of the body straight from a checkpoint, for a tensor that is too large to copy.
     ///
     /// # Errors
     /// [`GraphError::Write`], or as [`Tensor::for_each_part`].
     pub fn copied(&mut self, name: &str, dims: &[usize], tensor: &Tensor<'_>) -> Result<Value, GraphError> {
-        let length = dims.iter().product::<usize>() as u64 * size_of::<f32>() as u64;
+        let length = dims.iter().product::<usize>() as u64 * self.body.width();
         let offset = self.data.align(length)?;
-        let mut bytes = Vec::new();
-        tensor.for_each_part(PART, |part| {
-            bytes.clear();
-            bytes.extend(part.iter().flat_map(|v| v.to_le_bytes()));
-            self.data.append(&bytes)
-        })?;
-        self.proto.initializer(name, Element::F32, dims, &Place::External { file: &self.data_name, offset, length });
-        Ok(Value::new(name))
+        let body = self.body;
+        tensor.for_each_part(PART, |part| self.data.append(&body.bytes(part)))?;
+        let place = Place::External { file: &self.data_name, offset, length };
+        self.proto.initializer(name, body.element(), dims, &place);
+        Ok(Value { half: self.is_half(), ..Value::new(name) })
     }
 
     /// The finished model, whose output is `logits` with `classes` columns. The data file is on the disk afterwards.
@@ -173,7 +242,7 @@ impl Emitter {
     /// # Errors
     /// [`GraphError::Write`].
     pub fn finish(mut self, logits: &Value, classes: usize, notes: &[(&str, &str)]) -> Result<Message, GraphError> {
-        self.proto.node((ONNX, "Identity"), "Identity_logits", &[&logits.0], &["logits"], &[]);
+        self.proto.node((ONNX, "Identity"), "Identity_logits", &[&logits.name], &["logits"], &[]);
         self.proto.output("logits", Element::F32, "batch", classes);
         self.data.finish()?;
         let mut operator_sets = vec![(ONNX, 18), (MICROSOFT, 1)];

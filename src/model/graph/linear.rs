@@ -158,15 +158,24 @@ impl Linear {
         x: &Value,
     ) -> Result<(Value, Value), GraphError> {
         let y = match precision {
-            Precision::Fp32 | Precision::Fp32Portable => self.emit_fp32(graph, name, x)?,
+            Precision::Fp32 | Precision::Fp32Portable | Precision::Fp16 | Precision::Fp16Rounded => {
+                self.emit_plain(graph, precision, name, x)?
+            }
             Precision::Int8 | Precision::Int8Portable => self.emit_portable(graph, name, x)?,
         };
-        Ok((y, graph.floats(&format!("{name}.bias"), &[self.outputs()], &self.bias)?))
+        Ok((y, numbers(graph, precision, &format!("{name}.bias"), &[self.outputs()], &self.bias)?))
     }
 
-    fn emit_fp32(&self, graph: &mut Emitter, name: &str, x: &Value) -> Result<Value, GraphError> {
+    fn emit_plain(
+        &self,
+        graph: &mut Emitter,
+        precision: Precision,
+        name: &str,
+        x: &Value,
+    ) -> Result<Value, GraphError> {
         let dims = [self.inputs, self.outputs()];
-        let weight = graph.floats(&format!("{name}.weight"), &dims, &transposed(&self.weight, self.inputs))?;
+        let weight = transposed(&self.weight, self.inputs);
+        let weight = numbers(graph, precision, &format!("{name}.weight"), &dims, &weight)?;
         Ok(graph.op("MatMul", &[x, &weight], &[]))
     }
 
@@ -210,6 +219,22 @@ impl Linear {
         let y = graph.op("Cast", &[&y], &[Attribute::Int("to", Element::F32 as i64)]);
         let y = graph.op("Mul", &[&y, &row_scale], &[]);
         Ok(graph.op("Mul", &[&y, &scale], &[]))
+    }
+}
+
+/// An initializer in what activations have in this precision: a layer of another one may stand in the same graph.
+fn numbers(
+    graph: &mut Emitter,
+    precision: Precision,
+    name: &str,
+    dims: &[usize],
+    values: &[f32],
+) -> Result<Value, GraphError> {
+    match precision {
+        Precision::Fp16 | Precision::Fp16Rounded => graph.numbers(name, dims, values),
+        Precision::Fp32 | Precision::Fp32Portable | Precision::Int8 | Precision::Int8Portable => {
+            graph.floats(name, dims, values)
+        }
     }
 }
 

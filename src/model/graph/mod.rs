@@ -15,6 +15,7 @@ mod data;
 mod deberta;
 mod emitter;
 mod error;
+mod halves;
 mod linear;
 mod packed;
 mod positions;
@@ -27,6 +28,7 @@ use std::{fmt, path::Path};
 use config::DebertaConfig;
 use data::DataFile;
 use emitter::Emitter;
+use halves::Body;
 use weights::Weights;
 
 pub use error::GraphError;
@@ -38,7 +40,7 @@ pub const GRAPH_VERSION: u32 = 3;
 const GRAPH_FILE: &str = "model.onnx";
 const DATA_FILE: &str = "model.onnx.data";
 
-/// Arithmetic of the linear layers; the rest of the graph is in single precision.
+/// Arithmetic of the linear layers; the rest of the graph is in single precision, unless it is said otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Precision {
     /// Single precision: the logits of transformers, up to rounding. Attention and what follows a matrix product are
@@ -51,12 +53,24 @@ pub enum Precision {
     /// The same arithmetic in operators that every ONNX Runtime has. On x86 processors without VNNI, ONNX Runtime's
     /// 8-bit products can saturate, which costs accuracy.
     Int8Portable,
+    /// 16 bits from the embeddings to the last layer, in operators of ONNX and `com.microsoft` that GPUs have. Sums are in
+    /// single precision: of products, in softmax (as GPUs compute it) and LayerNorm (as ONNX says). So are pooler and
+    /// classifier.
+    Fp16,
+    /// What [`Self::Fp16`] computes, for processors without arithmetic of 16 bits: single precision that is rounded after
+    /// every operator. It is slow, and shows on any machine what 16 bits lose.
+    Fp16Rounded,
 }
 
 impl Precision {
     /// Whether the graph uses oddlog's own operators, without padding.
     const fn is_packed(self) -> bool {
         matches!(self, Self::Fp32 | Self::Int8)
+    }
+
+    /// Whether it serves only if its verdicts are those of single precision.
+    pub const fn is_gated(self) -> bool {
+        matches!(self, Self::Int8 | Self::Int8Portable | Self::Fp16)
     }
 
     /// As the command line and file names have it.
@@ -66,6 +80,24 @@ impl Precision {
             Self::Fp32Portable => "fp32-portable",
             Self::Int8 => "int8",
             Self::Int8Portable => "int8-portable",
+            Self::Fp16 => "fp16",
+            Self::Fp16Rounded => "fp16-rounded",
+        }
+    }
+
+    /// What a processor runs to tell how this precision scores: itself, unless the processor would compute more exactly.
+    pub const fn on_processors(self) -> Self {
+        match self {
+            Self::Fp16 => Self::Fp16Rounded,
+            other => other,
+        }
+    }
+
+    const fn body(self) -> Body {
+        match self {
+            Self::Fp16 => Body::Half,
+            Self::Fp16Rounded => Body::Rounded,
+            Self::Fp32 | Self::Fp32Portable | Self::Int8 | Self::Int8Portable => Body::Single,
         }
     }
 }
@@ -104,13 +136,16 @@ pub fn compile(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<(), GraphError> {
     let config = DebertaConfig::read(&source.join("config.json"))?;
-    let weights = Weights::open(&source.join("model.safetensors"))?;
+    let mut weights = Weights::open(&source.join("model.safetensors"))?;
+    if precision.body() != Body::Single {
+        weights = weights.for_half();
+    }
     let stage = Stage::new(place, source, force)?;
     for name in ["config.json", "tokenizer.json"] {
         stage.copy(&source.join(name), name)?;
     }
     let data = DataFile::create(&stage.dir().join(DATA_FILE))?;
-    let mut graph = Emitter::new(data, DATA_FILE);
+    let mut graph = Emitter::new(data, DATA_FILE, precision.body());
     let logits = deberta::emit(&mut graph, &weights, &config, precision, progress)?;
     let version = GRAPH_VERSION.to_string();
     let notes = [("oddlog.graph_version", version.as_str()), ("oddlog.precision", precision.name())];

@@ -60,6 +60,8 @@ pub enum Element {
     I64 = 7,
     /// `bool`
     Bool = 9,
+    /// `float16`
+    F16 = 10,
 }
 
 /// A node's attribute.

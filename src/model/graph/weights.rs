@@ -6,7 +6,10 @@ use half::{bf16, f16};
 use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors, tensor::Metadata};
 
-use super::error::GraphError;
+use super::{
+    error::GraphError,
+    halves::{overflows, too_large},
+};
 
 /// Values converted at a time.
 const PART: usize = 1 << 18;
@@ -17,6 +20,8 @@ pub struct Weights {
     metadata: Metadata,
     /// Where the tensors' bytes begin.
     start: usize,
+    /// Whether every value must be one that 16 bits can hold.
+    for_half: bool,
 }
 
 /// One tensor on disk, of a shape that was asked for and of a type that can be read.
@@ -24,6 +29,7 @@ pub struct Tensor<'a> {
     name: &'a str,
     bytes: &'a [u8],
     form: Form,
+    for_half: bool,
 }
 
 /// The number formats that weights are read from.
@@ -48,7 +54,12 @@ impl Weights {
         let (header, metadata) = SafeTensors::read_metadata(&map).map_err(|e| {
             GraphError::source_file(path, format!("it is no complete safetensors file ({e}); fetch or copy it again"))
         })?;
-        Ok(Self { map, metadata, start: header + size_of::<u64>() })
+        Ok(Self { map, metadata, start: header + size_of::<u64>(), for_half: false })
+    }
+
+    /// The same, where a value that 16 bits cannot hold is an error too.
+    pub fn for_half(self) -> Self {
+        Self { for_half: true, ..self }
     }
 
     /// The tensor `name`.
@@ -68,7 +79,7 @@ impl Weights {
             return Err(fail(format!("has the shape {:?}; config.json says {dims:?}", info.shape)));
         }
         let (from, to) = info.data_offsets;
-        Ok(Tensor { name, bytes: &self.map[self.start + from..self.start + to], form })
+        Ok(Tensor { name, bytes: &self.map[self.start + from..self.start + to], form, for_half: self.for_half })
     }
 
     /// The values of the tensor `name`.
@@ -91,7 +102,7 @@ impl Tensor<'_> {
     /// in memory.
     ///
     /// # Errors
-    /// [`GraphError::Tensor`] if a value is not finite; what `take` returns.
+    /// [`GraphError::Tensor`] if a value is not finite, or not one for this precision; what `take` returns.
     pub fn for_each_part(
         &self,
         most: usize,
@@ -112,6 +123,11 @@ impl Tensor<'_> {
             if let Some(at) = part.iter().position(|value| !value.is_finite()) {
                 let place = index * most + at;
                 return Err(GraphError::tensor(self.name, format!("has the value {} at place {place}", part[at])));
+            }
+            if self.for_half
+                && let Some(at) = part.iter().position(|value| overflows(*value))
+            {
+                return Err(GraphError::tensor(self.name, too_large(part[at], index * most + at)));
             }
             take(&part)?;
         }
