@@ -59,7 +59,7 @@ class Load:
         self.counts, self.lock, self.ended = collections.Counter(), threading.Lock(), threading.Event()
         # Seconds since the start and ms of each single request, if they are kept.
         self.latencies = [] if keep else None
-        self.notes = collections.deque(maxlen=20)
+        self.notes, self.noted = [], collections.Counter()
         self.started = time.monotonic()
         kinds = [(self.single, singles), (self.batched, batches), (self.streamed, streams)]
         clients = [(kind, n) for kind, count in kinds for n in range(count)]
@@ -83,7 +83,9 @@ class Load:
         if by:
             with self.lock:
                 self.counts[what] += by
-                if note is not None:
+                # A few of each kind, so that a frequent one does not hide the others.
+                if note is not None and self.noted[what] < 5:
+                    self.noted[what] += 1
                     self.notes.append(f"{what}: {note}"[:400])
 
     def client(self, kind, number):
