@@ -222,6 +222,14 @@ impl Handle {
         self.counted(result)
     }
 
+    /// For whoever answers without the engine.
+    ///
+    /// # Errors
+    /// [`RequestError::Draining`], which is counted, once the end has begun.
+    pub fn must_be_open(&self) -> Result<(), RequestError> {
+        self.counted(if self.is_open() { Ok(()) } else { Err(RequestError::Draining) })
+    }
+
     fn counted<T>(&self, result: Result<T, RequestError>) -> Result<T, RequestError> {
         result.inspect_err(|error| count(&self.shared.metrics, error))
     }

@@ -205,9 +205,7 @@ impl Verdicts {
             return Ok(Answer { classified, outcome: None });
         };
         // As without a memory: who shuts down sends its clients elsewhere.
-        if !self.handle.is_open() {
-            return Err(RequestError::Draining);
-        }
+        self.handle.must_be_open()?;
         let question = Question { handle: &self.handle, log, task, class, deadline, by_template: self.by_template };
         let (classified, outcome) = memory.answer(question).await?;
         Ok(Answer { classified, outcome: Some(outcome) })
