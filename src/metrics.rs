@@ -3,6 +3,7 @@
 //! A registry of its own for each [`Metrics`], not a global one, so that two engines in one process do not mix.
 
 mod describe;
+mod read;
 mod templates;
 
 pub use templates::{TemplateMetrics, TrustMetrics};

@@ -110,6 +110,39 @@ pub fn open_any_model(config: &Config) -> Result<Model, StartError> {
     Ok(model)
 }
 
+/// A model in one arithmetic, and the configuration with which it runs.
+pub struct InPrecision {
+    /// The configuration.
+    pub config: Config,
+    /// The model.
+    pub model: Model,
+    /// Whether it is one of two graphs with the same 8-bit weights.
+    pub is_twin: bool,
+}
+
+/// Opens the configured model in `precision`, whether or not it may serve in it. Weights are compiled; a graph in 8 bits
+/// that has a twin in single precision comes in both.
+///
+/// # Errors
+/// As [`open_model`]; also if the model does not come in that precision.
+pub fn open_in_precision(config: &Config, precision: ModelPrecision) -> Result<InPrecision, StartError> {
+    let mut config = config.clone();
+    config.model.precision = precision;
+    let dir = find_model(&config.model.source);
+    let own = ModelFiles::find(&dir).ok().filter(|_| !dir.join("model.safetensors").is_file());
+    let twin = own.and_then(|files| fp32_twin(&files));
+    let model = match (twin, precision) {
+        (Some(_), ModelPrecision::Int8) => Model::open(&dir, config.model.max_length)?,
+        (Some(twin), ModelPrecision::Fp32) => {
+            let mut model = Model::open(&dir, config.model.max_length)?;
+            model.files.onnx = twin;
+            model
+        }
+        _ => return Ok(InPrecision { model: open_any_model(&config)?, config, is_twin: false }),
+    };
+    Ok(InPrecision { config, model, is_twin: true })
+}
+
 /// The directory with the graph to serve.
 fn model_dir(config: &Config, has_gpu: bool) -> Result<PathBuf, StartError> {
     let (source, precision) = (&config.model.source, config.model.precision);
@@ -187,9 +220,9 @@ pub fn placement(config: &Config) -> Result<Placement, StartError> {
     let for_cpus = for_cpus_alone(config)?;
     let survey = |by_name: bool| -> Result<Result<Survey, CudaError>, StartError> {
         match &for_cpus {
-            Some(reason) => return Ok(Err(CudaError::ForCpus(reason.clone()))),
             // Nothing need be loaded to see that there is none.
-            None if !by_name && !driver::is_there() => return Ok(Err(CudaError::NoDriver)),
+            _ if !by_name && !driver::is_there() => return Ok(Err(CudaError::NoDriver)),
+            Some(reason) => return Ok(Err(CudaError::ForCpus(reason.clone()))),
             None => {}
         }
         Ok(load_runtime(config)?.survey(&config.cuda.libraries, config.cuda.cudnn))
@@ -208,10 +241,15 @@ fn for_cpus_alone(config: &Config) -> Result<Option<String>, StartError> {
     Ok(is_int8.then(|| format!("{} was compiled to 8 bits: {remedy}, with the checkpoint as the model", dir.display())))
 }
 
-/// The twin in single precision of a graph whose 8 bits GPUs have no kernels for, if there is one.
+/// GPUs have no kernels for the 8 bits of a graph that has a twin.
 fn graph_for_gpu(files: &ModelFiles) -> PathBuf {
+    fp32_twin(files).unwrap_or_else(|| files.onnx.clone())
+}
+
+/// The twin in single precision of a graph in 8 bits, if there is one.
+fn fp32_twin(files: &ModelFiles) -> Option<PathBuf> {
     let twin = files.onnx.with_file_name("model_fp32.onnx");
-    if twin.is_file() { twin } else { files.onnx.clone() }
+    twin.is_file().then_some(twin)
 }
 
 /// How every configured device is made.

@@ -89,6 +89,11 @@ impl Curve {
     pub fn recall(&self, point: &Point) -> f64 {
         point.true_positives as f64 / self.positives.max(1) as f64
     }
+
+    /// The share of the normal lines that are at or above the point's threshold; 0 if there are none.
+    pub fn false_alarms(&self, point: &Point) -> f64 {
+        point.false_positives as f64 / self.negatives.max(1) as f64
+    }
 }
 
 #[cfg(test)]

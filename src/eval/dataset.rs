@@ -58,6 +58,11 @@ impl Dataset {
         Self::of(table, names).map_err(|reason| StartError::Config(format!("{}: {reason}", path.display())))
     }
 
+    /// The lines, in the file's order.
+    pub fn texts(&self) -> Vec<&str> {
+        self.examples.iter().map(|example| example.text.as_str()).collect()
+    }
+
     fn of(table: Table, names: &Names) -> Result<Self, String> {
         let text = column(&table, "text", "--text-column", names.text.as_deref(), &TEXT)?;
         let label = column(&table, "label", "--label-column", names.label.as_deref(), &LABEL)?;

@@ -9,16 +9,18 @@
 //! It does not know models, and takes scores as numbers from 0 to 1, so that a regular expression can stand beside a model.
 
 mod baselines;
+mod comparison;
 mod curve;
 mod dataset;
+mod effect;
 mod metrics;
 mod page;
-
 mod svg;
 mod tables;
 
 pub use baselines::{level_score, pattern_score};
 pub use curve::Curve;
 pub use dataset::{Dataset, Example, Names};
+pub use effect::{Changed, Comparison, Effect, MOST_CHANGED, Remembered};
 pub use metrics::{Confusion, Summary, summarise};
 pub use page::{Page, Subject, html};

@@ -2,10 +2,10 @@
 //!
 //! It stands alone: styles and pictures are inside, there is no script, and nothing is loaded.
 
-use std::fmt::Write;
+use std::{collections::HashMap, fmt::Write};
 
 use super::{
-    Dataset, Example,
+    Comparison, Dataset, Example, comparison,
     curve::Curve,
     metrics::{Confusion, Summary},
     svg,
@@ -40,6 +40,8 @@ pub struct Page<'a> {
     pub dataset: &'a Dataset,
     /// What scored them, the most interesting first.
     pub subjects: &'a [Subject],
+    /// What settings do to the verdicts.
+    pub comparisons: &'a [&'a Comparison],
 }
 
 /// The whole page.
@@ -58,6 +60,7 @@ pub fn html(page: &Page) -> String {
     );
     overview(&mut out, page.subjects);
     curves(&mut out, page.subjects, examples);
+    page.comparisons.iter().for_each(|compared| comparison::section(&mut out, compared));
     for (index, subject) in page.subjects.iter().enumerate().filter(|(_, s)| s.pictured) {
         details(&mut out, index, subject, examples);
     }
@@ -118,8 +121,10 @@ fn curves(out: &mut String, subjects: &[Subject], examples: &[Example]) {
     let key: Vec<_> = subjects.iter().enumerate().map(|(i, s)| named(i, &s.name)).collect();
     let _ = write!(
         out,
-        "<h2>Every threshold</h2>\n<div class=\"cards one\"><div class=\"card\">{}<p class=\"key\">{} &nbsp; A dot stands at the threshold.</p></div></div>\n",
+        "<h2>Every threshold</h2>\n<div class=\"cards\"><div class=\"card\"><h3>Precision and recall</h3>{}</div>\n\
+         <div class=\"card\"><h3>Recall and false alarms</h3>{}</div></div>\n<p class=\"key\">{} &nbsp; A dot stands at the threshold.</p>\n",
         svg::precision_recall(&drawn),
+        svg::recall_false_alarms(&drawn),
         key.join(" &nbsp; "),
     );
 }
@@ -168,29 +173,39 @@ fn matrix(counts: &Confusion) -> String {
     )
 }
 
-/// The lines that are farthest on the wrong side of the threshold.
+/// The lines that are farthest on the wrong side of the threshold, equal ones together.
 fn mistakes(out: &mut String, subject: &Subject, examples: &[Example], missed: bool) {
     let threshold = subject.summary.threshold;
-    let mut wrong: Vec<(f64, &Example)> = subject
-        .scores
-        .iter()
-        .zip(examples)
-        .filter(|(score, e)| e.anomalous == missed && (**score < threshold) == missed)
-        .map(|(score, e)| (*score, e))
-        .collect();
-    wrong.sort_by(|a, b| if missed { a.0.total_cmp(&b.0) } else { b.0.total_cmp(&a.0) });
+    let (mut wrong, mut all) = (HashMap::<&str, (f64, usize)>::new(), 0);
+    for (score, example) in subject.scores.iter().zip(examples) {
+        if example.anomalous == missed && (*score < threshold) == missed {
+            // A text has one score.
+            wrong.entry(&example.text).or_insert((*score, 0)).1 += 1;
+            all += 1;
+        }
+    }
+    let mut wrong: Vec<(&str, (f64, usize))> = wrong.into_iter().collect();
+    wrong.sort_by(|(a_text, (a, _)), (b_text, (b, _))| {
+        let worse = if missed { a.total_cmp(b) } else { b.total_cmp(a) };
+        worse.then_with(|| a_text.cmp(b_text))
+    });
     let title = if missed { "Missed anomalies" } else { "False alarms" };
-    let _ = write!(out, "<h3>{title}: {}</h3>\n<table class=\"log\">", wrong.len());
-    for (score, example) in wrong.iter().take(MISTAKES) {
-        let _ = writeln!(out, "<tr><td>{score:.3}</td><td>{}</td></tr>", shown(&example.text));
+    if wrong.is_empty() {
+        let _ = writeln!(out, "<h3>{title}: none</h3>");
+        return;
+    }
+    let _ =
+        write!(out, "<h3>{title}: {all}</h3>\n<table class=\"log\"><tr><th>score</th><th>lines</th><th></th></tr>\n");
+    for (text, (score, lines)) in wrong.iter().take(MISTAKES) {
+        let _ = writeln!(out, "<tr><td>{score:.3}</td><td>{lines}</td><td>{}</td></tr>", shown(text));
     }
     out.push_str("</table>\n");
     if wrong.len() > MISTAKES {
-        let _ = writeln!(out, "<p class=\"key\">The {MISTAKES} worst of them.</p>");
+        let _ = writeln!(out, "<p class=\"key\">The {MISTAKES} worst of {} different ones.</p>", wrong.len());
     }
 }
 
-fn shown(text: &str) -> String {
+pub(super) fn shown(text: &str) -> String {
     let mut cut: String = text.chars().take(SHOWN).map(|c| if c.is_control() { ' ' } else { c }).collect();
     if text.chars().count() > SHOWN {
         cut.push_str(" ...");
@@ -198,14 +213,14 @@ fn shown(text: &str) -> String {
     escaped(&cut)
 }
 
-fn escaped(text: &str) -> String {
+pub(super) fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;").replace('\'', "&#39;")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::eval::summarise;
+    use crate::eval::{Effect, Remembered, summarise};
 
     #[test]
     fn a_page_shows_every_subject_and_lets_no_line_become_markup() {
@@ -219,7 +234,16 @@ mod tests {
             Subject { name: name.into(), scores: scores.into(), summary, groups, pictured }
         };
         let subjects = [subject("model <a>", [0.2, 0.9], true), subject("pattern", [1.0, 0.0], false)];
-        let page = html(&Page { name: "set \"x\"", dataset: &dataset, subjects: &subjects });
+        let effect = |name: &str, memory: Option<Remembered>| {
+            let effect = Effect::between(name, &[0.2, 0.9], &[0.2, 0.4], &dataset.examples, 0.5);
+            memory.into_iter().fold(effect, Effect::answered)
+        };
+        let memory = Remembered { misses: 1, templates: 1, ..Remembered::default() };
+        let compared = |title, effect| Comparison { title, note: "a < b".into(), effects: vec![effect] };
+        let comparisons =
+            [compared("Memory", effect("<template>", Some(memory))), compared("Arithmetic", effect("int8", None))];
+        let comparisons = &comparisons.each_ref();
+        let page = html(&Page { name: "set \"x\"", dataset: &dataset, subjects: &subjects, comparisons });
         assert!(!page.contains("<script") && !page.contains("src=") && !page.contains("http"), "{page}");
         for text in [
             "model &lt;a&gt;",
@@ -227,10 +251,16 @@ mod tests {
             "calm &amp; quiet",
             "set &quot;x&quot;",
             "web",
+            "<td>&lt;template&gt;</td>",
+            "<td>1<small>50.00 %</small></td>",
+            "a &lt; b",
+            "<td>0.5000</td><td>0.2500</td>",
+            "<h3>Other verdicts with int8: 1</h3>",
+            "<tr><td>0.900</td><td>0.400</td><td>normal</td><td>1</td><td>calm &amp; quiet</td></tr>",
         ] {
             assert!(page.contains(text), "{text} is missing");
         }
-        assert_eq!(page.matches("<svg").count(), 2);
+        assert_eq!(page.matches("<svg").count(), 3);
         assert!(page.contains("Missed anomalies: 1") && page.contains("False alarms: 1"));
     }
 }

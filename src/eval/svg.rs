@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::curve::Curve;
+use super::curve::{Curve, Point};
 
 const WIDTH: f64 = 560.0;
 const HEIGHT: f64 = 320.0;
@@ -54,22 +54,45 @@ fn frame(title: &str, x: &str, y: &str, top: f64) -> String {
 
 /// Precision over recall of several subjects, each in its colour, with a dot where its threshold stands.
 pub fn precision_recall(subjects: &[(&Curve, f64)]) -> String {
-    let mut svg = frame("Precision and recall", "recall", "precision", 1.0);
+    let of = |curve: &Curve, point: &Point| (curve.recall(point), curve.precision(point));
+    curves(frame("Precision and recall", "recall", "precision", 1.0), subjects, &of, "")
+}
+
+/// Recall over the share of normal lines that are called anomalous, likewise; the dashes are what guessing reaches.
+pub fn recall_false_alarms(subjects: &[(&Curve, f64)]) -> String {
+    let of = |curve: &Curve, point: &Point| (curve.false_alarms(point), curve.recall(point));
+    let mut svg = frame("Recall and false alarms", "false alarms, share of the normal lines", "recall", 1.0);
+    let (left, foot, right, top) = (x_of(0.0), y_of(0.0), x_of(1.0), y_of(1.0));
+    let _ = write!(svg, r#"<path class="guess" d="M{left:.1} {foot:.1}L{right:.1} {top:.1}"/>"#);
+    curves(svg, subjects, &of, &format!("M{left:.1} {foot:.1}"))
+}
+
+/// The subjects' curves in a frame; each begins with `start`, or with its first point.
+fn curves(
+    mut svg: String,
+    subjects: &[(&Curve, f64)],
+    of: &dyn Fn(&Curve, &Point) -> (f64, f64),
+    start: &str,
+) -> String {
     for (index, (curve, threshold)) in subjects.iter().enumerate() {
         let colour = index % COLOURS;
+        let place = |point: &Point| {
+            let (x, y) = of(curve, point);
+            (x_of(x), y_of(y))
+        };
         let points = curve.points();
         let step = points.len().div_ceil(MOST_POINTS).max(1);
         let last = points.len().saturating_sub(1);
         let drawn = points.iter().enumerate().filter(|(i, _)| i % step == 0 || *i == last).map(|(_, point)| point);
-        let mut path = String::new();
+        let mut path = start.to_owned();
         for point in drawn {
             let command = if path.is_empty() { 'M' } else { 'L' };
-            let (x, y) = (x_of(curve.recall(point)), y_of(curve.precision(point)));
+            let (x, y) = place(point);
             let _ = write!(path, "{command}{x:.1} {y:.1}");
         }
         let _ = write!(svg, r#"<path class="curve c{colour}" d="{path}"/>"#);
         if let Some(point) = points.iter().take_while(|point| point.threshold >= *threshold).last() {
-            let (x, y) = (x_of(curve.recall(point)), y_of(curve.precision(point)));
+            let (x, y) = place(point);
             let _ = write!(svg, r#"<circle class="dot c{colour}" cx="{x:.1}" cy="{y:.1}" r="4.5"/>"#);
         }
     }
@@ -131,5 +154,17 @@ mod tests {
         assert!(svg.contains(&format!("{:.1} {:.1}", x_of(1.0), y_of(3334.0 / 1e4))));
         assert!(svg.contains("circle"));
         assert!(precision_recall(&[(&Curve::new(&[]), 0.5)]).ends_with("</svg>"));
+    }
+
+    #[test]
+    fn recall_over_false_alarms_goes_from_corner_to_corner() {
+        // All three anomalous lines above .5, and one of the two normal ones.
+        let curve = Curve::new(&[(0.9, true), (0.8, true), (0.7, false), (0.6, true), (0.1, false)]);
+        let svg = recall_false_alarms(&[(&curve, 0.5)]);
+        let at = |x: f64, y: f64| format!("{:.1} {:.1}", x_of(x), y_of(y));
+        let path =
+            [at(0.0, 0.0), at(0.0, 1.0 / 3.0), at(0.0, 2.0 / 3.0), at(0.5, 2.0 / 3.0), at(0.5, 1.0), at(1.0, 1.0)];
+        assert!(svg.contains(&format!("M{}", path.join("L"))), "{svg}");
+        assert!(svg.contains(&format!(r#"cx="{:.1}" cy="{:.1}""#, x_of(0.5), y_of(1.0))), "{svg}");
     }
 }

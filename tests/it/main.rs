@@ -11,6 +11,7 @@ mod cuda;
 mod custom_op;
 mod engine;
 mod eval;
+mod eval_effects;
 mod faults;
 mod fuzz;
 mod graph;

@@ -9,7 +9,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::support::Setup;
+use crate::support::{Setup, process::prepared};
 
 fn scan(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_oddlog"));
@@ -162,6 +162,35 @@ fn it_ends_quietly_when_its_reader_does() {
     assert_eq!((child.wait().unwrap().code(), err.as_str()), (Some(0), ""));
 }
 
+#[test]
+fn a_result_at_the_end_that_nobody_reads_is_no_error() {
+    for flags in [&["--top", "2"][..], &["--by-template"], &["--top", "2", "--format", "csv"]] {
+        let mut child = scan(&[flags, &["-"]].concat()).stdin(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take().unwrap());
+        child.stdin.take().unwrap().write_all(b"one\ntwo\n").unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]), "{flags:?}");
+    }
+}
+
+#[test]
+fn it_stands_in_a_pipeline_before_head() {
+    let dir = tempfile::tempdir().unwrap();
+    let input: String = (0..50_000).map(|i| format!("request {} was refused\n", i % 500)).collect();
+    fs::write(dir.path().join("big.gz"), gzip(input.as_bytes())).unwrap();
+    let mut shell = Command::new("sh");
+    shell.arg("-c").arg(
+        "zcat \"$DIR/big.gz\" | { \"$ODDLOG\" scan --threshold 0 - 2>\"$DIR/err\"; echo $? >\"$DIR/code\"; } | head -n 3",
+    );
+    shell.env("DIR", dir.path()).env("ODDLOG", env!("CARGO_BIN_EXE_oddlog"));
+    let shell = prepared(&mut shell).output().unwrap();
+    let out = String::from_utf8(shell.stdout).unwrap();
+    let ends: Vec<&str> = out.lines().map(|line| line.split_once(' ').unwrap().1).collect();
+    assert_eq!(ends, ["1:request 0 was refused", "2:request 1 was refused", "3:request 2 was refused"]);
+    let told = |name: &str| fs::read_to_string(dir.path().join(name)).unwrap();
+    assert_eq!((told("code").as_str(), told("err").as_str(), shell.stderr.as_slice()), ("0\n", "", &b""[..]));
+}
+
 /// A scan that follows, and its next message.
 struct Following {
     child: Child,
@@ -227,19 +256,47 @@ fn following_goes_on_through_rotation_until_ctrl_c() {
     assert!(code == 2 && err.contains("cannot be followed"), "{code} {err}");
 }
 
-#[test]
-fn ctrl_c_prints_what_there_is_so_far() {
-    let mut child = scan(&["--by-template", "--format", "json", "-"]).stdin(Stdio::piped()).spawn().unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    // More than the pipe holds: once it is written, some of it was read, so the scan runs and signals are caught.
-    stdin.write_all("user 1 in\n".repeat(200_000).as_bytes()).unwrap();
+/// Ctrl-C while the input is still open: exit code, what was still to be read, and what it said.
+fn interrupted(mut child: Child, mut out: impl Read) -> (i32, String, String) {
     interrupt(&child);
-    let (mut out, mut err) = (String::new(), String::new());
-    child.stdout.take().unwrap().read_to_string(&mut out).unwrap();
+    let (mut rest, mut err) = (String::new(), String::new());
+    out.read_to_string(&mut rest).unwrap();
     child.stderr.take().unwrap().read_to_string(&mut err).unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(130), "{err}");
-    assert!(err.contains("records are odd") && (out.is_empty() || out.contains("user <num> in")), "{out} {err}");
+    (child.wait().unwrap().code().unwrap(), rest, err.replace(',', ""))
+}
+
+#[test]
+fn ctrl_c_prints_the_table_and_the_summary_so_far() {
+    for (flag, message) in [("--by-template", "user <num> in"), ("--top=3", "user 1 in")] {
+        let mut child = scan(&[flag, "--format", "json", "-"]).stdin(Stdio::piped()).spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        // What waits anywhere, in the pipe, as chunks and for the first score, is less than half of this: once it is
+        // written, records have been taken.
+        stdin.write_all("user 1 in\n".repeat(200_000).as_bytes()).unwrap();
+        let out = child.stdout.take().unwrap();
+        let (code, out, err) = interrupted(child, out);
+        drop(stdin);
+        let table = rows(&out);
+        assert!(code == 130 && table.len() == 1 && out.contains(message), "{code} {out} {err}");
+        let count = table[0]["count"].as_u64().unwrap();
+        assert!((1..200_000).contains(&count) && err.contains(&format!(" of {count} records are odd")), "{out} {err}");
+    }
+}
+
+#[test]
+fn ctrl_c_leaves_no_line_out_that_was_found() {
+    let mut child = scan(&["--threshold", "0", "-"]).stdin(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let mut out = BufReader::new(child.stdout.take().unwrap());
+    stdin.write_all(b"first\nsecond\n").unwrap();
+    for (number, text) in [(1, "first"), (2, "second")] {
+        let mut line = String::new();
+        out.read_line(&mut line).unwrap();
+        assert!(line.ends_with(&format!(" {number}:{text}\n")), "{line}");
+    }
+    let (code, rest, err) = interrupted(child, out);
     drop(stdin);
+    assert!(code == 130 && rest.is_empty() && err.contains("2 of 2 records are odd"), "{code} {rest} {err}");
 }
 
 #[test]

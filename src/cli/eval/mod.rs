@@ -1,5 +1,6 @@
 //! `oddlog eval`: how good the verdicts are on a labelled data set.
 
+mod effects;
 mod print;
 mod questions;
 mod scoring;
@@ -13,16 +14,18 @@ use serde_json::json;
 use super::{
     Format,
     config_file::failed,
-    load::{LoadArgs, start_log},
+    load::{LoadArgs, open_model, start_log},
 };
 use crate::{
-    config::Config,
+    config::{Config, Scoring},
     error::StartError,
-    eval::{Dataset, Example, Names, Page, Subject, html, level_score, pattern_score, summarise},
+    eval::{Comparison, Dataset, Example, Names, Page, Subject, html, level_score, pattern_score, summarise},
     fidelity::Agreement,
 };
+use effects::{Precision, Precisions};
 use print::Report;
 use questions::Question;
+use scoring::Asker;
 use threshold::Place;
 
 /// Measure how good the verdicts are on lines whose truth is known
@@ -33,11 +36,13 @@ use threshold::Place;
   oddlog eval labelled.tsv --group service --template 'This example is {}.' --template 'This log line reports {}.'
   oddlog eval labelled.csv --labels 'a failure,routine' --labels 'anomaly,normal'
   oddlog eval labelled.csv --model my-deberta --precision int8 --beside my-deberta --beside-precision fp32
+  oddlog eval labelled.csv --cache-modes --precisions --html report.html
   oddlog eval labelled.csv --config config.toml --write-threshold --source nginx
 
 The data set is a CSV, TSV, JSON lines or Excel (.xlsx) file with a text and a label column. Labels such as 1, true and
 anomaly mean an anomaly, 0, false, normal and LogHub's - a normal line; others are named with --anomalous.
 Beside the model stand a regular expression for alarm words and the level that a line prints.
+--cache-modes and --precisions ask the first template and labels again, to see what each setting does to the verdicts.
 
 Exit codes: 0, or 2 for an error.")]
 pub struct EvalArgs {
@@ -76,6 +81,12 @@ pub struct EvalArgs {
     /// Arithmetic of that model, if it comes as weights
     #[arg(long, value_name = "PRECISION", requires = "beside")]
     beside_precision: Option<String>,
+    /// Compare the memories: the lines in order through cache.mode off, exact and template
+    #[arg(long)]
+    cache_modes: bool,
+    /// Compare arithmetics, the first one as the truth; without a list single precision and 8 bits, or 16 on a GPU
+    #[arg(long, value_name = "PRECISION,...", value_enum, value_delimiter = ',', num_args = 0.., require_equals = true)]
+    precisions: Option<Vec<Precision>>,
     /// Write a page with tables, pictures and the worst mistakes
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
@@ -117,11 +128,11 @@ pub fn run(args: EvalArgs) -> Result<ExitCode, StartError> {
     let dataset = Dataset::read(&args.dataset, &names)?;
     let questions = questions::of(&args.template, &args.labels, args.anomaly_label.as_deref());
     let threshold = args.threshold.unwrap_or(config.scoring.threshold);
-    let (subjects, agreement) = subjects(&args, &config, &dataset, &questions, threshold)?;
+    let Found { subjects, agreement, comparisons } = evaluate(&args, &config, &dataset, &questions, threshold)?;
 
     let name = args.dataset.file_name().unwrap_or_default().to_string_lossy().into_owned();
     if let Some(path) = &args.html {
-        let page = html(&Page { name: &name, dataset: &dataset, subjects: &subjects });
+        let page = html(&Page { name: &name, dataset: &dataset, subjects: &subjects, comparisons: &comparisons.all() });
         fs::write(path, page).map_err(failed("writing", path))?;
     }
     let written = match place {
@@ -134,7 +145,7 @@ pub fn run(args: EvalArgs) -> Result<ExitCode, StartError> {
             Some(place)
         }
     };
-    let report = Report { dataset: &name, skipped: dataset.skipped, subjects: &subjects, agreement };
+    let report = Report { dataset: &name, skipped: dataset.skipped, subjects: &subjects, agreement, comparisons };
     let text = match args.format {
         Format::Json => report.json(),
         Format::Text => report.text(),
@@ -150,21 +161,46 @@ pub fn run(args: EvalArgs) -> Result<ExitCode, StartError> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Everything that is compared, the configured model's first question first.
-fn subjects(
+/// What was found out.
+struct Found {
+    /// The configured model's first question first.
+    subjects: Vec<Subject>,
+    /// Its verdicts beside the other model's.
+    agreement: Option<Agreement>,
+    comparisons: Comparisons,
+}
+
+/// What settings do to the verdicts, where that was asked for.
+#[derive(Default)]
+struct Comparisons {
+    cache_modes: Option<Comparison>,
+    precisions: Option<Comparison>,
+}
+
+impl Comparisons {
+    fn all(&self) -> Vec<&Comparison> {
+        self.cache_modes.iter().chain(&self.precisions).collect()
+    }
+}
+
+fn evaluate(
     args: &EvalArgs,
     config: &Config,
     dataset: &Dataset,
     questions: &[Question],
     threshold: f32,
-) -> Result<(Vec<Subject>, Option<Agreement>), StartError> {
-    let texts: Vec<&str> = dataset.examples.iter().map(|e| e.text.as_str()).collect();
-    let scores = scoring::scores(config, &texts, questions)?;
+) -> Result<Found, StartError> {
+    let texts = dataset.texts();
+    // What is missing is told before the long work.
+    let precisions = args.precisions.as_ref().map(|list| Precisions::open(config, list)).transpose()?;
+    let asker = Asker::start(config, &open_model(config)?)?;
+    let scores = asker.scores(&texts, questions)?;
+    let scoring = Scoring { threshold, ..asker.configured(&questions[0], &config.scoring)? };
+    asker.end();
     let named = |question: &Question| match questions.len() {
         1 => "model".to_owned(),
         _ => question.to_string(),
     };
-    let widened = |scores: &[f32]| scores.iter().copied().map(f64::from).collect::<Vec<f64>>();
     let subject = |name: String, scores: Vec<f64>, threshold: f64, pictured| {
         subject(name, scores, threshold, pictured, &dataset.examples)
     };
@@ -179,7 +215,10 @@ fn subjects(
             precision: args.beside_precision.clone(),
             device: args.load.device.clone(),
         };
-        let beside = scoring::scores(&flags.config(json!({}))?, &texts, &questions[..1])?;
+        let config = flags.config(json!({}))?;
+        let asker = Asker::start(&config, &open_model(&config)?)?;
+        let beside = asker.scores(&texts, &questions[..1])?;
+        asker.end();
         agreement = Some(Agreement::between(&beside[0], &scores[0], threshold));
         let precision = args.beside_precision.as_ref().map(|p| format!(" in {p}")).unwrap_or_default();
         subjects.push(subject(format!("{source}{precision}"), widened(&beside[0]), at, true));
@@ -187,7 +226,18 @@ fn subjects(
     for (name, score) in [("alarm words", pattern_score as fn(&str) -> f64), ("printed level", level_score)] {
         subjects.push(subject(name.into(), texts.iter().copied().map(score).collect(), 0.5, false));
     }
-    Ok((subjects, agreement))
+    let mut comparisons = Comparisons::default();
+    if args.cache_modes {
+        comparisons.cache_modes = Some(effects::of_cache_modes(config, scoring, dataset, &subjects[0].scores)?);
+    }
+    if let Some(precisions) = precisions {
+        comparisons.precisions = Some(precisions.compare(&questions[0], dataset, at)?);
+    }
+    Ok(Found { subjects, agreement, comparisons })
+}
+
+fn widened(scores: &[f32]) -> Vec<f64> {
+    scores.iter().copied().map(f64::from).collect()
 }
 
 fn subject(name: String, scores: Vec<f64>, threshold: f64, pictured: bool, examples: &[Example]) -> Subject {

@@ -1,6 +1,8 @@
 //! What is asked of each line: every template with every set of labels.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
+
+use crate::{classify::Task, engine::Handle, error::StartError};
 
 /// One way to ask. What it leaves open is taken from the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +32,17 @@ pub fn of(templates: &[String], sets: &[String], anomaly_label: Option<&str>) ->
         }
     }
     questions
+}
+
+impl Question {
+    /// It as what an engine is asked.
+    ///
+    /// # Errors
+    /// [`StartError::Config`] says which part cannot be used.
+    pub fn task(&self, handle: &Handle) -> Result<Arc<Task>, StartError> {
+        let Self { template, labels, anomaly_label } = self.clone();
+        handle.task(labels, anomaly_label, template, None).map_err(|e| StartError::Config(e.to_string()))
+    }
 }
 
 impl fmt::Display for Question {
