@@ -167,7 +167,9 @@ impl Miner {
         let mut templates = snapshot.templates;
         match snapshot.version {
             VERSION => {}
-            WITH_LISTS => templates.iter_mut().for_each(|template| template.text = lists::renewed(&template.text).into()),
+            WITH_LISTS => {
+                templates.iter_mut().for_each(|template| template.text = lists::renewed(&template.text).into())
+            }
             other => return Err(format!("templates of version {other} cannot be used by version {VERSION}")),
         }
         let mut miner = Self { seen: snapshot.seen, ..Self::new(settings) };

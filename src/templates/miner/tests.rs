@@ -143,7 +143,8 @@ fn a_snapshot_goes_on_or_is_refused() {
 #[test]
 fn a_snapshot_of_the_first_version_goes_on_with_lists_masked() {
     let template = |id, text: &str| Template { id: TemplateId(id), text: text.into(), count: 3, last: 7 };
-    let templates = vec![template(1, "asked to delete blk_-<num> blk_<num> blk_<num>"), template(2, "disk <*> <*> full")];
+    let templates =
+        vec![template(1, "asked to delete blk_-<num> blk_<num> blk_<num>"), template(2, "disk <*> <*> full")];
     let mut miner =
         Miner::restore(Settings::default(), Snapshot { version: 1, seen: 7, templates }).expect("it is known");
     let (blocks, disk) = (miner.add("asked to delete blk_1 blk_-2"), miner.add("disk sda x full"));
