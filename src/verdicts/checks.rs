@@ -56,21 +56,31 @@ pub struct Checks {
     todo: Mutex<Option<mpsc::Receiver<Check>>>,
     made: AtomicU64,
     differed: AtomicU64,
+    /// Wanted and not made yet.
+    open: AtomicU64,
 }
 
 impl Checks {
     /// None yet.
     pub fn new() -> Self {
         let (queue, todo) = mpsc::channel(WAITING);
-        let (made, differed) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { queue, todo: Mutex::new(Some(todo)), made, differed }
+        let (made, differed, open) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
+        Self { queue, todo: Mutex::new(Some(todo)), made, differed, open }
     }
 
     /// Wants `log` to be checked, which the template `id` answered with the anomaly label's `score`; `false` if there is no
     /// room for it.
     pub fn put(&self, log: &str, id: TemplateId, score: f32) -> bool {
         let room = self.queue.try_reserve().ok().filter(|_| log.len() <= MAX_LOG_BYTES);
-        room.map(|room| room.send(Check { log: log.into(), id, score })).is_some()
+        let Some(room) = room else { return false };
+        self.open.fetch_add(1, Ordering::Relaxed);
+        room.send(Check { log: log.into(), id, score });
+        true
+    }
+
+    /// Checks that are wanted and not made yet.
+    pub fn open(&self) -> u64 {
+        self.open.load(Ordering::Relaxed)
     }
 
     /// Of the checks that were made, the share in which the verdicts differed; 0 before the first one.
@@ -90,7 +100,9 @@ impl Checks {
             if idle(handle).await {
                 batch.extend(std::iter::from_fn(|| todo.try_recv().ok()).take(AT_ONCE - 1));
             }
+            let checks = batch.len() as u64;
             join_all(batch.into_iter().map(|check| one(memory, templates, handle, check))).await;
+            self.open.fetch_sub(checks, Ordering::Relaxed);
         }
     }
 }

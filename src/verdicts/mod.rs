@@ -193,6 +193,11 @@ impl Verdicts {
         templates.checks.run(memory, templates, &self.handle).await
     }
 
+    /// Checks that are wanted and not made yet. None come after the last answer.
+    pub fn open_checks(&self) -> u64 {
+        self.memory.as_ref().and_then(|memory| memory.templates.as_ref()).map_or(0, |templates| templates.checks.open())
+    }
+
     /// The engine.
     pub fn handle(&self) -> &Handle {
         &self.handle
