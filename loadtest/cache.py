@@ -131,22 +131,32 @@ def differing(truth, entries):
     return sum(truth[i % len(truth)]["is_anomaly"] != entry["is_anomaly"] for i, entry in enumerate(entries))
 
 
+def settled_checks(server):
+    """Checks by result, once no more are made: they wait until the server is idle."""
+    before = None
+    while True:
+        checks = {name: metric(server, "oddlog_template_checks_total", name) for name in ("agreed", "disagreed", "dropped", "failed")}
+        if checks == before:
+            return checks
+        before = checks
+        time.sleep(1)
+
+
 def by_mode(args, mode, body, lines, truth):
     """One stream at a fresh server, what it counted, and its entries."""
     with Server(args.model, cache=mode) as server:
         entries, seconds = ndjson(server, body)
-        found = {"lines_per_second": lines / seconds}
+        # Before the checks: what the stream itself cost.
+        runs, tokens = metric(server, "oddlog_batch_rows_sum") / 2, metric(server, "oddlog_batch_tokens_sum")
+        found = {"lines_per_second": lines / seconds, "runs": runs, "padded_tokens": tokens}
         if mode != "off":
             outcomes = ("hit", "joined", "miss") + (("template",) if mode == "template" else ())
             found["outcomes"] = {name: metric(server, "oddlog_cache_logs_total", name) for name in outcomes}
         if mode == "template":
-            time.sleep(1)  # the last checks
-            checks = {name: metric(server, "oddlog_template_checks_total", name) for name in ("agreed", "disagreed", "dropped", "failed")}
+            checks = settled_checks(server)
             found["checks"] = checks
             found["trust"] = {name: metric(server, "oddlog_template_trust", name) for name in ("learning", "trusted", "volatile")}
             found["disagreement_estimated"] = metric(server, "oddlog_template_disagreement_ratio")
-        found["runs"] = metric(server, "oddlog_batch_rows_sum") / 2
-        found["padded_tokens"] = metric(server, "oddlog_batch_tokens_sum")
     assert len(entries) == lines, (len(entries), lines)
     found["different_verdicts"] = differing(truth or entries, entries)
     found["equal_verdicts"] = 1 - found["different_verdicts"] / lines

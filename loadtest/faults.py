@@ -108,7 +108,8 @@ def fault(server, args, lines, what, whom, seed):
     load, ready = driver.Load(server.url, lines, keep=True, seed=seed), Readiness(server.url)
     time.sleep(args.seconds * 0.3)
     quiet = sorted(done for done, _, status in list(load.latencies) if status == 200 and done > 1)
-    usual_gap = 2 * max((b - a for a, b in zip(quiet, quiet[1:])), default=0.1)
+    # At least the time that a batch of long logs takes on each device.
+    usual_gap = max(0.5, 2 * max((b - a for a, b in zip(quiet, quiet[1:])), default=0.1))
     at, at_ready = time.monotonic() - load.started, time.monotonic() - ready.started
     if what.startswith("memory"):
         server.tell(what)

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Memory, open files and threads of a server that works at capacity for a long time.
 
-Usage: soak.py [--lines FILE] [--minutes 30] [--from-minute 5] [--cache-mb 8] [--out FOLDER]
+Usage: soak.py [--lines FILE] [--minutes 30] [--from-minute 5] [--cache-mb 1] [--out FOLDER]
 
 Clients of every kind (see driver.py) send texts that do not come twice, so that the model is busy and the cache turns over
-within its bound; some lines are scored beforehand and asked for again all the time, and must have the same scores. The process
+within its bound. It is small, as memory is level only once a cache has turned over a few times: until then its entries lie
+closer together. Some lines are scored beforehand and asked for again all the time, and must have the same scores. The process
 and its gauges are looked at every second. Memory rises while a long log is run and falls after it, so growth is that from the
 five minutes after --from-minute to the last five, by means; the floor, which one sample in ten is below, is told beside it.
 Writes soak.json, soak.svg and summary.md. Needs `make build`.
@@ -108,7 +109,7 @@ def main():
     parser.add_argument("--model", default="models/oddlog-minilm")
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--from-minute", type=float, help="from when on growth counts; 5, or a third of a short run")
-    parser.add_argument("--cache-mb", type=int, default=8)
+    parser.add_argument("--cache-mb", type=int, default=1)
     parser.add_argument("--out", default=os.path.join(ROOT, "loadtest/runs", time.strftime("%Y-%m-%d") + "-soak"))
     args = parser.parse_args()
     since = min(5, args.minutes / 3) if args.from_minute is None else args.from_minute

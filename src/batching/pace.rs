@@ -11,6 +11,10 @@ use std::{
 
 /// Batches over which the measurement is smoothed.
 const WINDOW: f64 = 32.0;
+/// A gap counts at most as this many times the usual one. A longer one is a hung run or a process that stood still: it is
+/// over when it is measured, and says nothing about what comes. A device that has become so slow is still found out, as
+/// what is usual follows.
+const LONGEST_GAP: f64 = 8.0;
 
 /// The measurement, for whoever hands out batches.
 #[derive(Debug, Default)]
@@ -39,9 +43,11 @@ impl Pace {
             return None;
         }
         let last = std::mem::replace(&mut self.last, more.then_some(now))?;
+        let usual = self.seconds * tokens as f64 / self.tokens;
+        let longest = if usual > 0.0 { LONGEST_GAP * usual } else { f64::INFINITY };
         let keep = 1.0 - 1.0 / WINDOW;
         self.tokens = self.tokens * keep + tokens as f64;
-        self.seconds = self.seconds * keep + (now - last).as_secs_f64();
+        self.seconds = self.seconds * keep + (now - last).as_secs_f64().min(longest);
         Some(self.tokens / self.seconds.max(1e-6))
     }
 }
@@ -128,9 +134,13 @@ mod tests {
         assert!((run(10, 50).unwrap() - 50_000.0).abs() < 1.0);
         let slower = run(100, 50).unwrap();
         assert!((5_000.0..7_000.0).contains(&slower), "{slower}");
-        run(10_000, 1);
-        let recovered = run(10, 300).unwrap();
-        assert!((45_000.0..50_001.0).contains(&recovered), "{recovered}");
+        run(10, 300);
+        let stood_still = run(10_000, 1).unwrap();
+        assert!((40_000.0..45_000.0).contains(&stood_still), "{stood_still}");
+        let recovered = run(10, 100).unwrap();
+        assert!((49_000.0..50_001.0).contains(&recovered), "{recovered}");
+        let very_slow = run(1000, 150).unwrap();
+        assert!((500.0..600.0).contains(&very_slow), "{very_slow}");
     }
 
     #[test]

@@ -81,6 +81,11 @@ impl Admission {
         (self.interactive.size + self.bulk.size) / LENGTH_MULTIPLE
     }
 
+    /// Whether nothing waits or runs.
+    pub fn is_idle(&self) -> bool {
+        self.interactive.used() == 0 && self.bulk.used() == 0 && self.line.load(Ordering::Relaxed) == 0
+    }
+
     /// Where the measured rate is to be put.
     pub fn rate(&self) -> &Arc<Rate> {
         &self.rate

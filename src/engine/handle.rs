@@ -194,12 +194,26 @@ impl Handle {
     /// without the engine asks for this first, and then for [`classify_encoded`](Self::classify_encoded). Long logs do not
     /// block the tasks of the same thread.
     pub async fn encode(&self, log: &str, task: &Task) -> Encoded {
-        let encode = || {
-            let started = Instant::now();
-            let log = self.shared.tokenizer.encode_log(log, task.lengths.clone());
-            Encoded { log, tokenization: started.elapsed() }
-        };
-        if log.len() <= LONG { encode() } else { self.shared.aside.run(encode).await }
+        match self.encode_short(log, task) {
+            Some(encoded) => encoded,
+            None => self.shared.aside.run(|| self.encode_now(log, task)).await,
+        }
+    }
+
+    /// As [`encode`](Self::encode), at once; `None` for a log that takes long.
+    pub fn encode_short(&self, log: &str, task: &Task) -> Option<Encoded> {
+        (log.len() <= LONG).then(|| self.encode_now(log, task))
+    }
+
+    fn encode_now(&self, log: &str, task: &Task) -> Encoded {
+        let started = Instant::now();
+        let log = self.shared.tokenizer.encode_log(log, task.lengths.clone());
+        Encoded { log, tokenization: started.elapsed() }
+    }
+
+    /// Whether no log waits for a device or is with one.
+    pub fn is_idle(&self) -> bool {
+        self.shared.admission.is_idle()
     }
 
     /// As [`classify_by`](Self::classify_by), for a log that was encoded for the same `task`.
@@ -220,6 +234,14 @@ impl Handle {
         };
         gone.stayed();
         self.counted(result)
+    }
+
+    /// For whoever answers without the engine.
+    ///
+    /// # Errors
+    /// [`RequestError::Draining`], which is counted, once the end has begun.
+    pub fn must_be_open(&self) -> Result<(), RequestError> {
+        self.counted(if self.is_open() { Ok(()) } else { Err(RequestError::Draining) })
     }
 
     fn counted<T>(&self, result: Result<T, RequestError>) -> Result<T, RequestError> {

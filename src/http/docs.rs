@@ -1,8 +1,9 @@
 //! The documentation pages. Everything they load comes from this program; a content security policy holds them to it.
 
 use std::{
-    io::Read,
-    sync::{Arc, LazyLock},
+    collections::HashMap,
+    io::{self, Read},
+    sync::{Arc, LazyLock, Mutex, PoisonError},
 };
 
 use bytes::Bytes;
@@ -16,7 +17,7 @@ use hyper::{
 };
 
 use super::{
-    answer::{Body, bytes_answer, detail, server_error},
+    answer::{Body, bytes_answer, detail},
     openapi::DOCUMENT,
 };
 
@@ -31,11 +32,23 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'u
                       connect-src 'self'; worker-src 'self' blob:; base-uri 'none'; form-action 'none'; \
                       frame-ancestors 'none'";
 
-/// One embedded file.
+/// One embedded file. Answers share its bytes, so that a client that asks for it a thousand times costs one copy.
+#[derive(Clone)]
 struct Asset {
-    bytes: Bytes,
+    plain: Bytes,
+    gzipped: Option<Bytes>,
     media_type: HeaderValue,
-    gzipped: bool,
+}
+
+impl Asset {
+    fn new(bytes: Bytes, is_gzipped: bool, media_type: HeaderValue) -> io::Result<Self> {
+        if !is_gzipped {
+            return Ok(Self { plain: bytes, gzipped: None, media_type });
+        }
+        let mut plain = Vec::new();
+        GzDecoder::new(&*bytes).read_to_end(&mut plain)?;
+        Ok(Self { plain: plain.into(), gzipped: Some(bytes), media_type })
+    }
 }
 
 /// The OpenAPI 3.1 document
@@ -76,33 +89,36 @@ pub fn file<B>(request: &Request<B>) -> Response<Body> {
     let Some(asset) = find(request.uri().path()) else {
         return detail(StatusCode::NOT_FOUND, "Not Found");
     };
-    let inflate = asset.gzipped && !accepts_gzip(request.headers().get(ACCEPT_ENCODING));
-    let bytes = match inflate {
-        false => asset.bytes,
-        true => match inflated(&asset.bytes) {
-            Ok(bytes) => bytes,
-            Err(_) => return server_error(),
-        },
-    };
-    let mut answer = Response::new(Body::new(bytes));
+    let gzipped = asset.gzipped.as_ref().filter(|_| accepts_gzip(request.headers().get(ACCEPT_ENCODING)));
+    let mut answer = Response::new(Body::new(gzipped.unwrap_or(&asset.plain).clone()));
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, asset.media_type);
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=3600"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    if asset.gzipped {
+    if asset.gzipped.is_some() {
         headers.append(VARY, HeaderValue::from_static("Accept-Encoding"));
     }
-    if asset.gzipped && !inflate {
+    if gzipped.is_some() {
         headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     }
     answer
 }
 
+/// The file at `path`. Each is unpacked once; there are as many as the pages have.
 fn find(path: &str) -> Option<Asset> {
+    static FOUND: LazyLock<Mutex<HashMap<String, Asset>>> = LazyLock::new(Mutex::default);
+    let found = || FOUND.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(asset) = found().get(path) {
+        return Some(asset.clone());
+    }
+    let asset = embedded(path)?;
+    found().insert(path.to_owned(), asset.clone());
+    Some(asset)
+}
+
+fn embedded(path: &str) -> Option<Asset> {
     const JAVASCRIPT: HeaderValue = HeaderValue::from_static("text/javascript; charset=utf-8");
-    let script = |bytes: &'static [u8], gzipped| {
-        Some(Asset { bytes: Bytes::from_static(bytes), media_type: JAVASCRIPT, gzipped })
-    };
+    let script = |bytes: &'static [u8], gzipped| Asset::new(Bytes::from_static(bytes), gzipped, JAVASCRIPT).ok();
     match path {
         "/docs/swagger-start.js" => script(SWAGGER_START.as_bytes(), false),
         "/redoc/redoc-start.js" => script(REDOC_START.as_bytes(), false),
@@ -121,7 +137,7 @@ fn vendored(name: &str) -> Option<Asset> {
         std::borrow::Cow::Borrowed(bytes) => Bytes::from_static(bytes),
         std::borrow::Cow::Owned(bytes) => Bytes::from(bytes),
     };
-    Some(Asset { bytes, media_type, gzipped: file.gzpipped })
+    Asset::new(bytes, file.gzpipped, media_type).ok()
 }
 
 /// Whether gzip is among the accepted encodings and not refused with a weight of zero.
@@ -133,12 +149,6 @@ fn accepts_gzip(header: Option<&HeaderValue>) -> bool {
         let refused = parts.any(|p| p.strip_prefix("q=").and_then(|q| q.parse::<f32>().ok()) == Some(0.0));
         (coding.eq_ignore_ascii_case("gzip") || coding == "*") && !refused
     })
-}
-
-fn inflated(bytes: &[u8]) -> std::io::Result<Bytes> {
-    let mut out = Vec::new();
-    GzDecoder::new(bytes).read_to_end(&mut out)?;
-    Ok(Bytes::from(out))
 }
 
 #[cfg(test)]
@@ -170,6 +180,8 @@ mod tests {
             }
             assert!(!page.contains("//"), "a page loads something from elsewhere: {page}");
         }
+        let twice = [(); 2].map(|()| find("/docs/swagger-ui-bundle.js").unwrap());
+        assert_eq!(twice[0].plain.as_ptr(), twice[1].plain.as_ptr(), "each answer has a copy of its own");
         assert!(find("/docs/../secret").is_none() && find("/redoc/swagger-ui.css").is_none());
     }
 }

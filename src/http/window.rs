@@ -11,10 +11,13 @@ pub struct Window<T> {
     /// How many came out before the first place.
     gone: u64,
     bytes: usize,
-    max_places: usize,
+    max_running: usize,
     max_bytes: usize,
     lost: fn() -> T,
 }
+
+/// Places for each one that may run: what is done waits in them for what went in before it, and is little.
+const PLACES: usize = 8;
 
 struct Place<T> {
     /// The caller's number.
@@ -25,14 +28,16 @@ struct Place<T> {
 }
 
 impl<T: Send + 'static> Window<T> {
-    /// `lost` stands for the outcome of a future that panics.
-    pub fn new(max_places: usize, max_bytes: usize, lost: fn() -> T) -> Self {
-        Self { running: JoinSet::new(), places: VecDeque::new(), gone: 0, bytes: 0, max_places, max_bytes, lost }
+    /// For at most `max_running` futures at once, and outcomes of so many times [`PLACES`]. `lost` stands for the outcome of
+    /// a future that panics.
+    pub fn new(max_running: usize, max_bytes: usize, lost: fn() -> T) -> Self {
+        Self { running: JoinSet::new(), places: VecDeque::new(), gone: 0, bytes: 0, max_running, max_bytes, lost }
     }
 
-    /// Whether nothing should go in before something comes out.
+    /// Whether nothing should go in before something is done or comes out.
     pub fn is_full(&self) -> bool {
-        self.places.len() >= self.max_places || self.bytes >= self.max_bytes
+        let places = self.max_running.saturating_mul(PLACES);
+        self.running.len() >= self.max_running || self.places.len() >= places || self.bytes >= self.max_bytes
     }
 
     /// Whether nothing is to come out.
@@ -53,14 +58,11 @@ impl<T: Send + 'static> Window<T> {
         self.places.push_back(Place { number, bytes: 0, task: None, done: Some(done) });
     }
 
-    /// The next one in order; `None` if there is none. Nothing is lost if the future is dropped.
-    pub async fn next(&mut self) -> Option<(u64, T)> {
-        loop {
-            if let Some(next) = self.take_first() {
-                return Some(next);
-            }
-            let joined = self.running.join_next_with_id().await?;
-            self.settle(joined);
+    /// Waits until one of those that run is done; for ever if none runs. Nothing is lost if the future is dropped.
+    pub async fn settled(&mut self) {
+        match self.running.join_next_with_id().await {
+            Some(joined) => self.settle(joined),
+            None => std::future::pending().await,
         }
     }
 
@@ -112,18 +114,40 @@ mod tests {
         window.put(13, "here");
         assert!(!window.is_full());
         window.run(14, 30, async { "last" });
-        assert!(window.is_full(), "by count and by bytes");
-        tokio::task::yield_now().await;
+        assert!(window.is_full(), "by bytes");
+        // Those that are done let others in, but none comes out before the first.
+        window.settled().await;
+        window.settled().await;
         assert_eq!(window.ready(), None);
         send.send("first").unwrap();
-        assert_eq!(window.next().await, Some((10, "first")));
-        assert!(!window.is_full());
-        assert_eq!(window.next().await, Some((12, "lost")));
-        assert_eq!(window.next().await, Some((13, "here")));
-        assert_eq!(window.next().await, Some((14, "last")));
-        assert_eq!((window.next().await, window.is_empty()), (None, true));
+        window.settled().await;
+        let all: Vec<_> = std::iter::from_fn(|| window.ready()).collect();
+        assert_eq!(all, [(10, "first"), (12, "lost"), (13, "here"), (14, "last")]);
+        assert!(window.is_empty() && !window.is_full());
         window.run(15, 200, async { "large" });
         assert!(window.is_full());
+    }
+
+    #[tokio::test]
+    async fn it_is_full_by_what_runs_or_by_what_waits_to_come_out() {
+        let mut window = Window::new(2, 100, || 0);
+        let first = oneshot::channel::<u64>();
+        window.run(0, 1, async { first.1.await.unwrap() });
+        window.run(1, 1, async { 1 });
+        assert!(window.is_full(), "two run");
+        window.settled().await;
+        assert!(!window.is_full());
+        for number in 2..16 {
+            assert!(!window.is_full(), "{number}");
+            window.put(number, number);
+        }
+        assert!(window.is_full(), "what is done waits for the first one");
+        first.0.send(0).unwrap();
+        window.settled().await;
+        assert_eq!(
+            std::iter::from_fn(|| window.ready()).map(|(number, _)| number).collect::<Vec<_>>(),
+            Vec::from_iter(0..16)
+        );
     }
 
     #[tokio::test]

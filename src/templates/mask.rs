@@ -1,6 +1,8 @@
-//! A message with what varies masked: numbers, hex, addresses, ids, times, durations, sizes, paths, quoted texts.
+//! A message with what varies masked: numbers, hex, addresses, ids, times, durations, sizes, paths, quoted texts. A list of
+//! them counts as one, for its length varies, too.
 
 use super::atom;
+use super::lists::Lists;
 
 /// Longest quoted text that is taken for one, in bytes.
 const LONGEST_QUOTE: usize = 512;
@@ -10,16 +12,18 @@ fn is_between(b: u8) -> bool {
     b.is_ascii_whitespace() || b.is_ascii_control() || b"=,;()[]{}<>|\"'`".contains(&b)
 }
 
-/// Writes `message` into `masked`: blanks become single spaces, what varies becomes a mask in angle brackets. No ASCII
-/// digit is left.
+/// Writes `message` into `masked`: blanks become single spaces, what varies becomes a mask in angle brackets, and masked
+/// words that come again and again stand there once ([`Lists`]). No ASCII digit is left.
 pub fn mask(message: &str, masked: &mut String) {
     masked.clear();
+    let mut lists = Lists::default();
     let s = message.as_bytes();
     let mut at = 0;
     while at < s.len() {
         let b = s[at];
         if b.is_ascii_whitespace() || b.is_ascii_control() {
             if !masked.is_empty() && !masked.ends_with(' ') {
+                lists.end_word(masked);
                 masked.push(' ');
             }
             at += 1;
@@ -36,6 +40,7 @@ pub fn mask(message: &str, masked: &mut String) {
         }
     }
     masked.truncate(masked.trim_end().len());
+    lists.end_word(masked);
 }
 
 /// Where the atom at `at` ends. Commas join the groups of a number.
@@ -101,6 +106,8 @@ fn put_mixed(atom: &str, masked: &mut String) {
         if !digit {
             masked.push(c);
         } else if !in_digits {
+            // As in blk_-388: a sign, which varies like the digits.
+            masked.truncate(masked.len() - usize::from(masked.ends_with("_-")));
             masked.push_str("<num>");
         }
         in_digits = digit;
@@ -124,7 +131,7 @@ mod tests {
         for (message, expected) in [
             (
                 "PacketResponder 1 for block blk_-388 terminating",
-                "PacketResponder <num> for block blk_-<num> terminating",
+                "PacketResponder <num> for block blk_<num> terminating",
             ),
             ("took=14ms  size: 4KiB, 98 %", "took=<dur> size: <size>, <num> %"),
             ("user 'bob smith' can't log in", "user <str> can't log in"),
@@ -134,6 +141,8 @@ mod tests {
             ("container_e01_123 on eth0 (q1w2e3r4)", "container_e<num>_<num> on eth<num> (<id>)"),
             ("open /var/log/x.log: no such file.", "open <path>: no such file."),
             ("é 5 ü", "é <num> ü"),
+            ("delete blk_1 blk_-2 blk_3", "delete blk_<num>"),
+            ("sets node-1 0x1fc <ok> node-2 0x1fd <ok>\tnode-9 0x1fe <ok> done", "sets node-<num> <hex> <ok> done"),
             ("", ""),
         ] {
             assert_eq!(masked(message), expected, "{message}");
@@ -159,6 +168,15 @@ mod tests {
         fn what_is_masked_stays_as_it_is(words in proptest::collection::vec("[a-z]{1,8}|[0-9]{1,9}|[0-9]{1,3}(ms|KB)|/[a-z]{1,5}|10\\.1\\.2\\.[0-9]{1,2}", 0..8)) {
             let once = masked(&words.join(" "));
             prop_assert_eq!(masked(&once), once);
+        }
+
+        #[test]
+        fn a_list_of_any_length_is_masked_alike(list in proptest::collection::vec(0u32..9_999_999, 1..20), n in 0u32..9_999_999) {
+            let text = |list: &[u32]| {
+                let all: Vec<String> = list.iter().map(|n| format!("blk_{n}")).collect();
+                format!("asked for {} today", all.join(" "))
+            };
+            prop_assert_eq!(masked(&text(&list)), masked(&text(&[n])));
         }
     }
 }

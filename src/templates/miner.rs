@@ -12,10 +12,15 @@ use std::{cmp::Reverse, collections::HashMap, fmt::Write};
 
 use serde::{Deserialize, Serialize};
 
-use super::template::{Settings, Template, TemplateId, WILDCARD};
+use super::{
+    lists,
+    template::{Settings, Template, TemplateId, WILDCARD},
+};
 
 /// Which version of masks and leaves a snapshot was made with. Change it when either changes.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+/// Lists were not masked yet.
+const WITH_LISTS: u32 = 1;
 
 /// Templates that the hand passes before one is forgotten: what a new one costs does not depend on how many there are.
 const LOOKED_AT: usize = 16;
@@ -157,13 +162,17 @@ impl Miner {
     /// A miner that goes on where `snapshot` was taken; of too many templates those with most members are kept.
     ///
     /// # Errors
-    /// If it was made by another version, or holds what no miner writes.
+    /// If it was made by a version that is not known, or holds what no miner writes.
     pub fn restore(settings: Settings, snapshot: Snapshot) -> Result<Self, String> {
-        if snapshot.version != VERSION {
-            return Err(format!("templates of version {} cannot be used by version {VERSION}", snapshot.version));
+        let mut templates = snapshot.templates;
+        match snapshot.version {
+            VERSION => {}
+            WITH_LISTS => {
+                templates.iter_mut().for_each(|template| template.text = lists::renewed(&template.text).into())
+            }
+            other => return Err(format!("templates of version {other} cannot be used by version {VERSION}")),
         }
         let mut miner = Self { seen: snapshot.seen, ..Self::new(settings) };
-        let mut templates = snapshot.templates;
         templates.sort_by_key(|t| (Reverse(t.count), t.id));
         let mut leaf = String::new();
         for template in templates {

@@ -11,6 +11,7 @@
 
 mod atom;
 mod book;
+mod lists;
 mod mask;
 mod miner;
 mod template;

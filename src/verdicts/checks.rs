@@ -1,10 +1,13 @@
-//! Sampled checks: logs that their template answered are scored all the same, when there is room, and both are compared.
+//! Sampled checks: logs that their template answered are scored all the same, when there is nothing else to do, and both are
+//! compared.
 //!
 //! ```text
-//! a template's answer == bounded channel, full: dropped ==> Checks::run, a few at once -> the engine, as bulk -> learned, kept
+//! a template's answer == bounded channel, full: dropped ==> Checks::run, when the engine is idle -> scored, learned, kept
 //! ```
 //!
-//! No answer waits for a check. Nobody runs them but who polls [`Checks::run`]; where nobody does they are dropped.
+//! No answer waits for a check, and none waits longer because of one, but for the run that it finds in progress. An engine
+//! that is never idle makes one check after each [`PATIENCE`], so that it is known even then how often templates err. Nobody
+//! runs checks but who polls [`Checks::run`]; where nobody does they are dropped.
 
 use std::{
     convert::Infallible,
@@ -13,11 +16,11 @@ use std::{
         Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
-use futures_util::{StreamExt, stream::FuturesUnordered};
-use tokio::sync::mpsc;
+use futures_util::future::join_all;
+use tokio::{sync::mpsc, time::sleep};
 
 use super::{Memory, key::Key, templates::Templates};
 use crate::{
@@ -26,19 +29,24 @@ use crate::{
 };
 
 /// Checks that wait for their turn.
-const WAITING: usize = 64;
-/// Checks that are with the engine at once.
+const WAITING: usize = 1024;
+/// Longest log in bytes that is checked: with [`WAITING`] it bounds what waits.
+const MAX_LOG_BYTES: usize = 4 << 10;
+/// Checks that are with an idle engine at once: they hold up who comes meanwhile.
 const AT_ONCE: usize = 4;
+/// Time between two looks at an engine that is not idle.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+/// Time for which a check waits for an idle engine.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// A log that its template answered.
 #[derive(Debug)]
-pub struct Check {
-    /// The log.
-    pub log: String,
+struct Check {
+    log: Box<str>,
     /// Its template.
-    pub id: TemplateId,
+    id: TemplateId,
     /// The anomaly label's score that it was answered with.
-    pub score: f32,
+    score: f32,
 }
 
 /// The checks to be made.
@@ -48,19 +56,31 @@ pub struct Checks {
     todo: Mutex<Option<mpsc::Receiver<Check>>>,
     made: AtomicU64,
     differed: AtomicU64,
+    /// Wanted and not made yet.
+    open: AtomicU64,
 }
 
 impl Checks {
     /// None yet.
     pub fn new() -> Self {
         let (queue, todo) = mpsc::channel(WAITING);
-        let (made, differed) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { queue, todo: Mutex::new(Some(todo)), made, differed }
+        let (made, differed, open) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
+        Self { queue, todo: Mutex::new(Some(todo)), made, differed, open }
     }
 
-    /// Puts a check into the queue; `false` if that is full.
-    pub fn put(&self, check: Check) -> bool {
-        self.queue.try_send(check).is_ok()
+    /// Wants `log` to be checked, which the template `id` answered with the anomaly label's `score`; `false` if there is no
+    /// room for it.
+    pub fn put(&self, log: &str, id: TemplateId, score: f32) -> bool {
+        let room = self.queue.try_reserve().ok().filter(|_| log.len() <= MAX_LOG_BYTES);
+        let Some(room) = room else { return false };
+        self.open.fetch_add(1, Ordering::Relaxed);
+        room.send(Check { log: log.into(), id, score });
+        true
+    }
+
+    /// Checks that are wanted and not made yet.
+    pub fn open(&self) -> u64 {
+        self.open.load(Ordering::Relaxed)
     }
 
     /// Of the checks that were made, the share in which the verdicts differed; 0 before the first one.
@@ -73,16 +93,31 @@ impl Checks {
     pub(super) async fn run(&self, memory: &Memory, templates: &Templates, handle: &Handle) -> Infallible {
         let todo = self.todo.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(mut todo) = todo else { return pending().await };
-        let mut running = FuturesUnordered::new();
         loop {
-            tokio::select! {
-                // The queue's other end is in `self`, so there is always a next one.
-                Some(check) = todo.recv(), if running.len() < AT_ONCE => {
-                    running.push(one(memory, templates, handle, check));
-                }
-                Some(()) = running.next(), if !running.is_empty() => {}
+            // The queue's other end is in `self`, so there is always a next one.
+            let Some(first) = todo.recv().await else { return pending().await };
+            let mut batch = vec![first];
+            if idle(handle).await {
+                batch.extend(std::iter::from_fn(|| todo.try_recv().ok()).take(AT_ONCE - 1));
             }
+            let checks = batch.len() as u64;
+            join_all(batch.into_iter().map(|check| one(memory, templates, handle, check))).await;
+            self.open.fetch_sub(checks, Ordering::Relaxed);
         }
+    }
+}
+
+/// Waits until the engine has nothing to do; `false` if that takes too long.
+async fn idle(handle: &Handle) -> bool {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        if handle.is_idle() {
+            return true;
+        }
+        if Instant::now() >= until {
+            return false;
+        }
+        sleep(LOOK_AGAIN).await;
     }
 }
 

@@ -112,7 +112,7 @@ impl Kinds {
         let before = if owed[place].text == text { owed[place].doubts } else { 0.0 };
         let doubts = before + trust.doubt(&self.policy, now_s);
         if doubts > self.policy.max_doubt {
-            owed[place] = Owed::default();
+            // What it is owed stays: whoever comes before its scores are there joins those who wait for them.
             return Use::Ask { wait: false };
         }
         owed[place] = Owed { text, doubts };
@@ -202,11 +202,13 @@ mod tests {
         kinds.learn(id, &[0.55, 0.45], 0, Instant::now());
         let reused = (0..1000).take_while(|_| matches!(decide(&kinds, id, 1), Use::Reuse { .. })).count();
         assert!((1..20).contains(&reused), "{reused}");
+        assert_eq!(decide(&kinds, id, 1), Use::Ask { wait: false }, "until its scores are known");
         assert!(matches!(decide(&kinds, id, 2), Use::Reuse { .. }), "another text owes nothing to it");
-        // Far from it hardly any.
+        // Far from it later, but nothing is certain.
         let sure = kinds.sight("disk sda1 is full");
         kinds.learn(sure, &[0.99, 0.01], 0, Instant::now());
-        assert!((0..10_000).all(|_| matches!(decide(&kinds, sure, 3), Use::Reuse { .. })));
+        let reused = (0..1000).take_while(|_| matches!(decide(&kinds, sure, 3), Use::Reuse { .. })).count();
+        assert!((19..=20).contains(&reused), "{reused}");
     }
 
     #[test]

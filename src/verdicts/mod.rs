@@ -1,11 +1,12 @@
 //! Scores from memory: what the model has read before is not scored again, and twins that come at once are scored once.
 //!
 //! ```text
-//! classify -> store, by the text ------------------------- hit    -> scores, without permit, queue or tokens
-//!          -> Handle::encode -> store, by what is read --- hit    -> scores, and under the text from now on
-//!                     `-> flights: the lead is mine ------ miss   -> Handle::classify_encoded -> store, and all who wait
-//!                             `--- another one's lead ---- joined -> its scores; or the lead, if it ends without any
+//! recall  -> store, by the text -------------------------- hit    -> scores, without permit, queue or tokens
+//!         -> Handle::encode -> store, by what is read ---- hit    -> scores, and under the text from now on
+//! unknown -> flights: the lead is mine ------------------- miss   -> Handle::classify_encoded -> store, and all who wait
+//!                `--- another one's lead ----------------- joined -> its scores; or the lead, if it ends without any
 //! ```
+//! What is recalled waits for nobody, so whoever has many logs makes no task for it.
 //!
 //! - A memory belongs to one engine, so to one model in one precision: entries of another model cannot be met.
 //! - Scores are kept by what the model reads: texts that differ only in what the tokenizer writes alike share them. A text
@@ -25,6 +26,7 @@ mod checks;
 mod flights;
 mod key;
 mod kinds;
+mod memory;
 mod store;
 mod templates;
 
@@ -38,17 +40,18 @@ use std::{
 };
 
 use self::{
-    flights::{Flights, Turn},
-    key::{Key, Probe},
+    flights::Flights,
+    key::Key,
     store::{Scored, Store},
     templates::Templates,
 };
 use crate::{
     classify::Task,
     config::{Cache, CacheMode},
-    engine::{Class, Classified, Encoded, Handle, StageTimes},
+    engine::{Class, Classified, Encoded, Handle},
     error::RequestError,
     metrics::CacheMetrics,
+    templates::TemplateId,
 };
 
 /// Longest log in bytes that is looked for and remembered under its text; a longer one is known by its tokens alone,
@@ -86,9 +89,35 @@ struct Question<'a> {
     handle: &'a Handle,
     log: &'a str,
     task: &'a Task,
+    by_template: bool,
+}
+
+/// Whose log it is, and until when it must be answered.
+#[derive(Clone, Copy)]
+struct Terms {
     class: Class,
     deadline: Instant,
-    by_template: bool,
+}
+
+/// Scores, and where they come from.
+type Known = (Classified, Outcome);
+
+/// A log that [`Verdicts::recall`] has no answer for, and what was found out on the way.
+#[derive(Debug)]
+pub struct Unknown(Option<Read>);
+
+/// What the model would read of a log that is not known, and its template if that may answer for it.
+#[derive(Debug)]
+struct Read {
+    encoded: Encoded,
+    kind: Option<Kind>,
+}
+
+/// The template of a log, and whether the log waits for others of it that are being scored.
+#[derive(Debug, Clone, Copy)]
+struct Kind {
+    id: TemplateId,
+    wait: bool,
 }
 
 /// How an answer came about.
@@ -164,6 +193,11 @@ impl Verdicts {
         templates.checks.run(memory, templates, &self.handle).await
     }
 
+    /// Checks that are wanted and not made yet. None come after the last answer.
+    pub fn open_checks(&self) -> u64 {
+        self.memory.as_ref().and_then(|memory| memory.templates.as_ref()).map_or(0, |templates| templates.checks.open())
+    }
+
     /// The engine.
     pub fn handle(&self) -> &Handle {
         &self.handle
@@ -200,17 +234,50 @@ impl Verdicts {
         class: Class,
         deadline: Instant,
     ) -> Result<Answer, RequestError> {
+        match self.recall(log, task) {
+            Ok(answer) => Ok(answer),
+            Err(unknown) => self.classify_unknown(unknown, log, task, class, deadline).await,
+        }
+    }
+
+    /// The answer that can be given at once, in microseconds and without the engine. Whoever has many logs asks for this
+    /// first, and makes no task for those that it has an answer for.
+    ///
+    /// # Errors
+    /// [`Unknown`], to be given to [`classify_unknown`](Self::classify_unknown) with the same log and task, once. Dropping
+    /// it does no harm.
+    pub fn recall(&self, log: &str, task: &Task) -> Result<Answer, Unknown> {
+        let Some(memory) = self.memory.as_ref().filter(|_| self.handle.is_open()) else { return Err(Unknown(None)) };
+        let known = memory.recall(self.question(log, task));
+        known.map(|(classified, outcome)| Answer { classified, outcome: Some(outcome) })
+    }
+
+    /// Scores a log that [`recall`](Self::recall) has no answer for.
+    ///
+    /// # Errors
+    /// Any [`RequestError`] but `Invalid`.
+    pub async fn classify_unknown(
+        &self,
+        unknown: Unknown,
+        log: &str,
+        task: &Task,
+        class: Class,
+        deadline: Instant,
+    ) -> Result<Answer, RequestError> {
         let Some(memory) = &self.memory else {
             let classified = self.handle.classify_by(log, task, class, deadline).await?;
             return Ok(Answer { classified, outcome: None });
         };
         // As without a memory: who shuts down sends its clients elsewhere.
-        if !self.handle.is_open() {
-            return Err(RequestError::Draining);
-        }
-        let question = Question { handle: &self.handle, log, task, class, deadline, by_template: self.by_template };
-        let (classified, outcome) = memory.answer(question).await?;
+        self.handle.must_be_open()?;
+        // In a box of its own, for whoever awaits this moves it more than once before it runs.
+        let answer = Box::pin(memory.answer(self.question(log, task), unknown, Terms { class, deadline }));
+        let (classified, outcome) = answer.await?;
         Ok(Answer { classified, outcome: Some(outcome) })
+    }
+
+    fn question<'a>(&'a self, log: &'a str, task: &'a Task) -> Question<'a> {
+        Question { handle: &self.handle, log, task, by_template: self.by_template }
     }
 
     /// Brings the gauges up to date, to be called before they are read.
@@ -232,91 +299,4 @@ impl Question<'_> {
         self.handle.metrics().expired.increment(1);
         RequestError::DeadlineExceeded
     }
-}
-
-impl Memory {
-    async fn answer(&self, question: Question<'_>) -> Result<(Classified, Outcome), RequestError> {
-        let Question { handle, log, task, .. } = question;
-        let asked = Instant::now();
-        let text = (log.len() <= MAX_LOG_BYTES).then(|| Probe::text(log, task));
-        if let Some(scored) = text.and_then(|text| self.store.get(&text, asked)) {
-            return Ok(self.remembered(handle, scored, StageTimes::default()));
-        }
-        let encoded = handle.encode(log, task).await;
-        if let Some(scored) = self.store.get(&Probe::input(&encoded.log, task), asked) {
-            self.know(log, task, &scored);
-            let times = StageTimes { tokenization: encoded.tokenization, ..StageTimes::default() };
-            return Ok(self.remembered(handle, scored, times));
-        }
-        match &self.templates {
-            Some(templates) if question.by_template && templates.knows(task, handle) => {
-                self.by_template(templates, question, encoded).await
-            }
-            _ => self.exactly(question, encoded).await,
-        }
-    }
-
-    /// A log that is not in the store, with a twin in flight or by the engine.
-    async fn exactly(&self, question: Question<'_>, encoded: Encoded) -> Result<(Classified, Outcome), RequestError> {
-        let Question { handle, log, task, class, deadline, .. } = question;
-        let flights = match class {
-            Class::Interactive => &self.interactive,
-            Class::Bulk => &self.bulk,
-        };
-        let Some(seat) = flights.join(Key::input(&encoded.log, task)) else {
-            return self.ask(question, encoded).await;
-        };
-        let tokenized = StageTimes { tokenization: encoded.tokenization, ..StageTimes::default() };
-        let seated = Instant::now();
-        let lead = match tokio::time::timeout_at(deadline.into(), seat.turn()).await {
-            Ok(Turn::Lead(lead)) => lead,
-            Ok(Turn::Landed(scored)) => {
-                self.metrics.joined.increment(1);
-                self.know(log, task, &scored);
-                return Ok((
-                    known(handle, scored, StageTimes { queue: seated.elapsed(), ..tokenized }),
-                    Outcome::Joined,
-                ));
-            }
-            Err(_) => return Err(question.expired()),
-        };
-        // The last flight may have landed between the look at the store and the seat in a new one.
-        if let Some(scored) = self.store.get(&lead.key().probe(), seated) {
-            self.know(log, task, &scored);
-            lead.land(scored.clone());
-            return Ok(self.remembered(handle, scored, tokenized));
-        }
-        let (classified, outcome) = self.ask(question, encoded).await?;
-        let scored = self.store.scored(&classified.scores, classified.truncated, Instant::now());
-        // First the store, then the landing: whoever finds no flight any more finds the scores.
-        self.store.put(lead.key().clone(), scored.clone());
-        lead.land(scored);
-        Ok((classified, outcome))
-    }
-
-    async fn ask(&self, question: Question<'_>, log: Encoded) -> Result<(Classified, Outcome), RequestError> {
-        let Question { handle, task, class, deadline, .. } = question;
-        self.metrics.misses.increment(1);
-        let classified = handle.classify_encoded(log, task, class, deadline).await?;
-        Ok((classified, Outcome::Miss))
-    }
-
-    /// Keeps what was found by a log's tokens under its text, too, unless one of many twins did.
-    fn know(&self, log: &str, task: &Task, scored: &Scored) {
-        if log.len() <= MAX_LOG_BYTES && !self.store.has(&Probe::text(log, task), Instant::now()) {
-            self.store.put(Key::text(log, task), scored.clone());
-        }
-    }
-
-    fn remembered(&self, handle: &Handle, scored: Scored, times: StageTimes) -> (Classified, Outcome) {
-        self.metrics.hits.increment(1);
-        (known(handle, scored, times), Outcome::Hit)
-    }
-}
-
-fn known(handle: &Handle, scored: Scored, times: StageTimes) -> Classified {
-    if scored.truncated {
-        handle.metrics().truncated.increment(1);
-    }
-    Classified { scores: scored.scores.into_vec(), truncated: scored.truncated, times }
 }

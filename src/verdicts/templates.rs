@@ -12,8 +12,8 @@
 use std::time::Instant;
 
 use super::{
-    Memory, Outcome, Question,
-    checks::{Check, Checks},
+    Kind, Known, Memory, Outcome, Question, Terms,
+    checks::Checks,
     flights::{Flights, Turn},
     key::Probe,
     kinds::{Kinds, Use},
@@ -73,6 +73,28 @@ impl Templates {
         self.metrics.disagreement.set(self.checks.disagreement());
     }
 
+    /// The template's scores.
+    ///
+    /// # Errors
+    /// If the model is to be asked: whether others of the template should wait for that.
+    pub fn reuse(&self, question: Question<'_>, encoded: &Encoded, id: TemplateId) -> Result<Classified, bool> {
+        let Question { handle, log, task, .. } = question;
+        let (scores, score, check) = match self.kinds.decide(id, &Probe::input(&encoded.log, task), Instant::now()) {
+            Use::Reuse { scores, score, check } => (scores, score, check),
+            Use::Ask { wait } => return Err(wait),
+        };
+        self.metrics.answers.increment(1);
+        if check && !self.checks.put(log, id, score) {
+            self.metrics.check_dropped.increment(1);
+        }
+        let truncated = encoded.log.truncated;
+        if truncated {
+            handle.metrics().truncated.increment(1);
+        }
+        let times = StageTimes { tokenization: encoded.tokenization, ..StageTimes::default() };
+        Ok(Classified { scores, truncated, times })
+    }
+
     fn flights(&self, class: Class) -> &Flights<TemplateId, ()> {
         match class {
             Class::Interactive => &self.interactive,
@@ -95,69 +117,42 @@ fn boundaries(scoring: &Scoring) -> Vec<f32> {
 }
 
 impl Memory {
-    /// A log that is not known exactly, by its template if that is known.
+    /// A log that is not known exactly, and that its template did not answer at once.
     pub(super) async fn by_template(
         &self,
         templates: &Templates,
         question: Question<'_>,
         encoded: Encoded,
-    ) -> Result<(Classified, Outcome), RequestError> {
-        let id = templates.kinds.sight(question.log);
+        Kind { id, mut wait }: Kind,
+        terms: Terms,
+    ) -> Result<Known, RequestError> {
         for _ in 0..ROUNDS {
-            match self.reuse(templates, question, &encoded, id) {
-                Ok(classified) => return Ok((classified, Outcome::Template)),
-                Err(false) => break,
-                Err(true) => {}
+            if !wait {
+                break;
             }
-            let Some(seat) = templates.flights(question.class).join(id) else { break };
-            match tokio::time::timeout_at(question.deadline.into(), seat.turn()).await {
-                Ok(Turn::Landed(())) => {}
-                Ok(Turn::Lead(lead)) => {
-                    // The last lead may have landed between the decision and the seat in a new flight.
-                    if let Ok(classified) = self.reuse(templates, question, &encoded, id) {
+            let Some(seat) = templates.flights(terms.class).join(id) else { break };
+            let lead = match tokio::time::timeout_at(terms.deadline.into(), seat.turn()).await {
+                Ok(Turn::Landed(())) => None,
+                Ok(Turn::Lead(lead)) => Some(lead),
+                Err(_) => return Err(question.expired()),
+            };
+            // Who leads asks once more, too: the last lead may have landed between the decision and the seat in a new flight.
+            match (templates.reuse(question, &encoded, id), lead) {
+                (Ok(classified), lead) => {
+                    if let Some(lead) = lead {
                         lead.land(());
-                        return Ok((classified, Outcome::Template));
                     }
-                    let answer = self.learn(templates, question, encoded, id).await?;
+                    return Ok((classified, Outcome::Template));
+                }
+                (Err(_), Some(lead)) => {
+                    let answer = self.learn(templates, question, encoded, id, terms).await?;
                     lead.land(());
                     return Ok(answer);
                 }
-                Err(_) => return Err(question.expired()),
+                (Err(again), None) => wait = again,
             }
         }
-        self.learn(templates, question, encoded, id).await
-    }
-
-    /// The template's scores.
-    ///
-    /// # Errors
-    /// If the model is to be asked: whether others of the template should wait for that.
-    fn reuse(
-        &self,
-        templates: &Templates,
-        question: Question<'_>,
-        encoded: &Encoded,
-        id: TemplateId,
-    ) -> Result<Classified, bool> {
-        let input = Probe::input(&encoded.log, question.task);
-        let (scores, score, check) = match templates.kinds.decide(id, &input, Instant::now()) {
-            Use::Reuse { scores, score, check } => (scores, score, check),
-            Use::Ask { wait } => return Err(wait),
-        };
-        templates.metrics.answers.increment(1);
-        if check {
-            let log = question.log;
-            let check = (log.len() <= super::MAX_LOG_BYTES).then(|| Check { log: log.to_owned(), id, score });
-            if !check.is_some_and(|check| templates.checks.put(check)) {
-                templates.metrics.check_dropped.increment(1);
-            }
-        }
-        let truncated = encoded.log.truncated;
-        if truncated {
-            question.handle.metrics().truncated.increment(1);
-        }
-        let times = StageTimes { tokenization: encoded.tokenization, ..StageTimes::default() };
-        Ok(Classified { scores, truncated, times })
+        self.learn(templates, question, encoded, id, terms).await
     }
 
     /// Scores a log as without templates, and lets its template learn from it.
@@ -167,8 +162,9 @@ impl Memory {
         question: Question<'_>,
         encoded: Encoded,
         id: TemplateId,
-    ) -> Result<(Classified, Outcome), RequestError> {
-        let (classified, outcome) = self.exactly(question, encoded).await?;
+        terms: Terms,
+    ) -> Result<Known, RequestError> {
+        let (classified, outcome) = self.exactly(question, encoded, terms).await?;
         // A member counts once, however many copies of it come.
         if outcome == Outcome::Miss {
             templates.kinds.learn(id, &classified.scores, question.task.anomaly, Instant::now());

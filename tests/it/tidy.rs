@@ -126,6 +126,7 @@ fn what_must_be_absent_is_absent() {
             "model/hub",
             "tuning/bench.rs",
             "verdicts/checks.rs",
+            "verdicts/memory.rs",
             "verdicts/mod.rs",
             "telemetry/",
             "verdicts/templates.rs",

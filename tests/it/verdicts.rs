@@ -293,6 +293,7 @@ async fn who_shuts_down_answers_nothing_from_memory_either() {
     assert!(tokio::task::spawn_blocking(move || engine.shutdown(Duration::from_secs(30))).await.unwrap());
     let answer = verdicts.classify("x", verdicts.handle().default_task(), Class::Interactive).await;
     assert_eq!(answer, Err(RequestError::Draining));
+    assert!(verdicts.handle().metrics().render().contains(r#"oddlog_refused_total{reason="draining"} 1"#));
 }
 
 #[derive(Debug, Clone)]

@@ -240,14 +240,17 @@ async fn checks_hold_nobody_up_and_are_dropped_when_there_are_too_many() {
     let court = Court::new(&Cache { check_share: 1.0, ..by_template() });
     assert_eq!(court.ask("request 0 from user a started").await, Outcome::Miss);
     // Nobody makes them.
-    for n in 1..=200 {
+    for n in 1..=1200 {
         assert_eq!(court.ask(&format!("request {n} from user a started")).await, Outcome::Template);
     }
     let dropped = court.metric("oddlog_template_checks_total", "dropped");
-    assert!((100.0..200.0).contains(&dropped), "{dropped}");
+    assert!((100.0..1200.0).contains(&dropped), "{dropped}");
     assert_eq!(court.runs(), 1.0);
+    let long = format!("request 1 from user {} started", "a".repeat(5000));
+    assert_eq!(court.ask(&long).await, Outcome::Template);
+    assert_eq!(court.metric("oddlog_template_checks_total", "dropped"), dropped + 1.0, "too long to be kept");
     let all_made = async {
-        while court.metric("oddlog_template_checks_total", "agreed") < 200.0 - dropped {
+        while court.metric("oddlog_template_checks_total", "agreed") < 1200.0 - dropped {
             yield_now().await;
         }
     };
@@ -256,6 +259,41 @@ async fn checks_hold_nobody_up_and_are_dropped_when_there_are_too_many() {
         _ = court.verdicts.check_templates() => unreachable!("it does not end"),
     }
     assert_eq!(court.metric("oddlog_template_disagreement_ratio", ""), 0.0);
+}
+
+#[tokio::test]
+async fn checks_are_made_when_the_engine_is_idle_or_has_not_been_for_long() {
+    let mut court = Court::closed(&Cache { check_share: 1.0, ..by_template() });
+    let first = court.spawn("request 0 from user a started".into(), Class::Bulk, LONG);
+    court.cue(true);
+    assert_eq!(first.await.unwrap().unwrap().outcome, Some(Outcome::Miss));
+    let other = court.spawn("disk 1 full".into(), Class::Bulk, LONG);
+    while court.runs() < 2.0 {
+        yield_now().await;
+    }
+    let verdicts = court.verdicts.clone();
+    let started = Instant::now();
+    for n in 1..=3 {
+        assert_eq!(court.ask(&format!("request {n} from user a started")).await, Outcome::Template);
+    }
+    let story = async {
+        settle().await;
+        assert_eq!(court.metric("oddlog_queue_jobs", ""), 0.0, "the device is busy with the other log");
+        while court.metric("oddlog_queue_jobs", "") == 0.0 {
+            yield_now().await;
+        }
+        assert!(started.elapsed() >= Duration::from_millis(400), "{:?}", started.elapsed());
+        assert_eq!(court.metric("oddlog_queue_jobs", ""), 1.0, "one at a time");
+        court.open();
+        while court.metric("oddlog_template_checks_total", "agreed") < 3.0 {
+            yield_now().await;
+        }
+    };
+    tokio::select! {
+        () = story => {}
+        _ = verdicts.check_templates() => unreachable!("it does not end"),
+    }
+    assert_eq!(other.await.unwrap().unwrap().outcome, Some(Outcome::Miss));
 }
 
 #[test]

@@ -104,9 +104,21 @@ impl Asker {
         });
         let answers = stream::iter(answers).buffered(at_once).try_collect::<Vec<_>>();
         let answers = self.runtime.block_on(async {
-            tokio::select! {
+            let checks = verdicts.check_templates();
+            tokio::pin!(checks);
+            let answers = tokio::select! {
                 answers = answers => answers,
-                never = verdicts.check_templates() => match never {},
+                never = &mut checks => match never {},
+            };
+            // Checks wait for an idle engine, so most come when there are no more lines.
+            let rest = async {
+                while verdicts.open_checks() > 0 {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            };
+            tokio::select! {
+                () = rest => answers,
+                never = &mut checks => match never {},
             }
         });
         bar.finish_and_clear();

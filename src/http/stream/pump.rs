@@ -25,10 +25,20 @@ use super::{
     lines::{Line, Lines},
     output::{ClientGone, LineError, Outcome, Output, Summary},
 };
-use crate::{classify::Task, config::Server, engine::Class, error::RequestError, telemetry::Trace, verdicts::Verdicts};
+use crate::{
+    classify::Task,
+    config::Server,
+    engine::Class,
+    error::RequestError,
+    telemetry::Trace,
+    templates::Sighting,
+    verdicts::{Answer, Verdicts},
+};
 
 /// Bytes that are read and decoded at a time.
 const CHUNK_BYTES: usize = 32 << 10;
+/// Lines that are cut before other tasks of the thread get their turn: those that are known take some microseconds each.
+const LINES_AT_ONCE: usize = 128;
 
 /// A stream's way in: what is read, and how.
 pub struct Input<R> {
@@ -89,6 +99,14 @@ pub struct Pump<R> {
     reason: String,
 }
 
+/// What a line came to, which its request's trace is told.
+fn outcome(answer: Result<Answer, RequestError>, sighting: Option<Sighting>, trace: Option<&Trace>) -> Outcome {
+    if let (Some(trace), Ok(answer)) = (trace, &answer) {
+        trace.one_of_many(&answer.classified.times);
+    }
+    Outcome { result: answer.map(|answer| answer.classified).map_err(|error| ItemError::from(&error)), sighting }
+}
+
 impl<R: AsyncRead + Send + Unpin> Pump<R> {
     pub fn new(input: Input<R>, output: Output, verdicts: Verdicts, task: Arc<Task>, config: &Server) -> Self {
         let lost = || ItemError::from(&RequestError::Inference).into();
@@ -117,19 +135,22 @@ impl<R: AsyncRead + Send + Unpin> Pump<R> {
             if self.end.is_none() && self.input.draining.is_cancelled() {
                 self.stop(End::Draining);
             }
-            self.cut();
+            while self.cut() {
+                tokio::task::yield_now().await;
+            }
+            self.answer().await?;
             let all_cut = self.at == self.chunk.len();
+            let room = !self.window.is_full();
+            if !all_cut && room {
+                continue;
+            }
             if self.end.is_some() && all_cut && self.window.is_empty() {
                 break;
             }
-            let reads = self.end.is_none() && all_cut && !self.window.is_full();
+            let reads = self.end.is_none() && all_cut && room;
             tokio::select! {
                 () = self.output.gone() => return Err(ClientGone),
-                next = self.window.next(), if !self.window.is_empty() => {
-                    if let Some((line, outcome)) = next {
-                        self.answer(line, &outcome).await?;
-                    }
-                }
+                () = self.window.settled() => {}
                 read = timeout(self.patience, self.input.body.read_buf(&mut self.chunk)), if reads => {
                     self.have_read(read.ok())?;
                 }
@@ -146,21 +167,26 @@ impl<R: AsyncRead + Send + Unpin> Pump<R> {
         Ok((end, whole))
     }
 
-    /// Cuts what was read into lines and gives them to the engine, while there is room.
-    fn cut(&mut self) {
-        while !self.window.is_full() {
+    /// Cuts some of what was read into lines, and answers them or gives them to the engine, while there is room; whether
+    /// there may be more.
+    fn cut(&mut self) -> bool {
+        for _ in 0..LINES_AT_ONCE {
+            if self.window.is_full() {
+                return false;
+            }
             let mut unread = &self.chunk[self.at..];
             let line = self.lines.next(&mut unread);
             self.at = self.chunk.len() - unread.len();
             match line {
                 Some(line) => self.take(line),
-                None => break,
+                None => {
+                    self.chunk.clear();
+                    self.at = 0;
+                    return false;
+                }
             }
         }
-        if self.at == self.chunk.len() {
-            self.chunk.clear();
-            self.at = 0;
-        }
+        true
     }
 
     fn take(&mut self, Line { number, bytes }: Line) {
@@ -176,29 +202,32 @@ impl<R: AsyncRead + Send + Unpin> Pump<R> {
             Ok(None) => {}
             Err(error) => self.window.put(number, error.into()),
             Ok(Some(log)) => {
-                let (verdicts, task, trace) = (self.verdicts.clone(), self.task.clone(), self.input.trace.clone());
                 let sighting = self.output.observe(&log);
+                let unknown = match self.verdicts.recall(&log, &self.task) {
+                    Ok(answer) => {
+                        let outcome = outcome(Ok(answer), sighting, self.input.trace.as_ref());
+                        return self.window.put(number, outcome);
+                    }
+                    Err(unknown) => unknown,
+                };
+                let (verdicts, task, trace) = (self.verdicts.clone(), self.task.clone(), self.input.trace.clone());
                 self.window.run(number, log.len(), async move {
                     // The client waits for its stream and is held back meanwhile: a line that gave up would be a hole in it.
                     let deadline = Instant::now() + verdicts.handle().timeouts().max;
-                    let answer = verdicts.classify_by(&log, &task, Class::Bulk, deadline).await;
-                    if let (Some(trace), Ok(answer)) = (trace, &answer) {
-                        trace.one_of_many(&answer.classified.times);
-                    }
-                    let result = answer.map(|answer| answer.classified).map_err(|error| ItemError::from(&error));
-                    Outcome { result, sighting }
+                    let answer = verdicts.classify_unknown(unknown, &log, &task, Class::Bulk, deadline).await;
+                    outcome(answer, sighting, trace.as_ref())
                 });
             }
         }
     }
 
-    /// Writes an outcome and those after it that are there, and sends them.
-    async fn answer(&mut self, line: u64, outcome: &Outcome) -> Result<(), ClientGone> {
-        self.output.entry(line, outcome).map_err(|_| ClientGone)?;
-        while !self.output.is_due()
-            && let Some((line, outcome)) = self.window.ready()
-        {
+    /// Writes the outcomes that are there, in order, and sends them.
+    async fn answer(&mut self) -> Result<(), ClientGone> {
+        while let Some((line, outcome)) = self.window.ready() {
             self.output.entry(line, &outcome).map_err(|_| ClientGone)?;
+            if self.output.is_due() {
+                self.output.send().await?;
+            }
         }
         self.output.send().await
     }

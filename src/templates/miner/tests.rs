@@ -76,7 +76,7 @@ fn what_a_new_template_costs_does_not_depend_on_how_many_there_are() {
 fn a_leaf_is_bounded_and_forgets_its_own() {
     let mut miner = Miner::new(Settings { max_on_leaf: 4, ..Settings::default() });
     miner.add("alone");
-    let varied = |n: usize| format!("1 2 {} {} {}", word(n), word(n + 1000), word(n + 2000));
+    let varied = |n: usize| format!("at 1 {} {} {}", word(n), word(n + 1000), word(n + 2000));
     let kept = miner.add(&varied(0)).id;
     for n in 1..4 {
         miner.add(&varied(n));
@@ -138,6 +138,19 @@ fn a_snapshot_goes_on_or_is_refused() {
     assert!(Miner::restore(miner.settings, newer).expect_err("it is refused").contains("version"));
     let twice = Snapshot { templates: [snapshot.templates.clone(), snapshot.templates.clone()].concat(), ..snapshot };
     assert!(Miner::restore(miner.settings, twice).expect_err("it is refused").contains("twice"));
+}
+
+#[test]
+fn a_snapshot_of_the_first_version_goes_on_with_lists_masked() {
+    let template = |id, text: &str| Template { id: TemplateId(id), text: text.into(), count: 3, last: 7 };
+    let templates =
+        vec![template(1, "asked to delete blk_-<num> blk_<num> blk_<num>"), template(2, "disk is <*> <*> full")];
+    let mut miner =
+        Miner::restore(Settings::default(), Snapshot { version: 1, seen: 7, templates }).expect("it is known");
+    let (blocks, disk) = (miner.add("asked to delete blk_1 blk_-2"), miner.add("disk is sda x full"));
+    assert_eq!((blocks.id, blocks.count, blocks.generalised), (TemplateId(1), 4, false));
+    assert_eq!((disk.id, disk.count), (TemplateId(2), 4), "where members differ is no list");
+    assert_eq!(miner.snapshot().version, 2);
 }
 
 proptest! {
