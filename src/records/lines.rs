@@ -14,7 +14,8 @@ pub struct Line<'a> {
 impl<'a> Line<'a> {
     /// The line as text: bytes that are no UTF-8 become replacement characters.
     pub fn text(&self) -> Cow<'a, str> {
-        String::from_utf8_lossy(self.bytes)
+        // Nearly all lines are valid, and this sees it several times as fast.
+        std::str::from_utf8(self.bytes).map_or_else(|_| String::from_utf8_lossy(self.bytes), Cow::Borrowed)
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    colour::{Colours, safe},
+    colour::{Colours, safe, three_digits},
     rows::{Row, Rows},
 };
 use crate::{
@@ -49,13 +49,17 @@ impl Shared {
         let mut lines = record.text.split('\n');
         let first = lines.next().unwrap_or_default();
         let (prefix, message) = first.split_at(record.prefix.len);
-        write!(out, "{on}{:.3}{off} {dim}", scored.score)?;
+        for part in [on.as_bytes(), &three_digits(scored.score), off.as_bytes(), b" ", dim.as_bytes()] {
+            out.write_all(part)?;
+        }
         if self.names.len() > 1 {
             write!(out, "{}{mark}", safe(&self.names[source]))?;
         }
         write!(out, "{}{mark}{}{off}", record.number, safe(prefix))?;
         let (on, off) = if scored.is_odd { ("", "") } else { (dim, off) };
-        writeln!(out, "{on}{}{off}", safe(message))?;
+        for part in [on, &safe(message), off, "\n"] {
+            out.write_all(part.as_bytes())?;
+        }
         for line in lines {
             writeln!(out, "      {on}{}{off}", safe(line))?;
         }

@@ -21,6 +21,9 @@ use crate::scan::{Next, Progress, Scorer, Source, Unscored};
 /// Longest time that a line which was printed is kept back.
 const FLUSH_EVERY: Duration = Duration::from_millis(100);
 
+/// Bytes of output that are written at once.
+const OUT_BYTES: usize = 64 << 10;
+
 /// Records between two looks at the clock for the progress bar.
 const RECORDS_A_TICK: u64 = 256;
 
@@ -87,7 +90,7 @@ impl Show {
         Self {
             shared,
             mode,
-            out: BufWriter::new(io::stdout()),
+            out: BufWriter::with_capacity(OUT_BYTES, io::stdout()),
             at_once,
             flushed: now,
             bar,
