@@ -34,8 +34,11 @@ const WAITING: usize = 1024;
 const MAX_LOG_BYTES: usize = 4 << 10;
 /// Checks that are with an idle engine at once: they hold up who comes meanwhile.
 const AT_ONCE: usize = 4;
-/// Time between two looks at an engine that is not idle.
+/// Time between two looks at the engine.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
+/// Looks in a row that find nothing to do before the engine counts as idle: a stream leaves it without work for a moment
+/// again and again, and a check that begins then holds up what comes next.
+const LOOKS: u32 = 10;
 /// Time for which a check waits for an idle engine.
 const PATIENCE: Duration = Duration::from_millis(500);
 
@@ -107,11 +110,13 @@ impl Checks {
     }
 }
 
-/// Waits until the engine has nothing to do; `false` if that takes too long.
+/// Waits until the engine has nothing to do for a while; `false` if that takes too long.
 async fn idle(handle: &Handle) -> bool {
     let until = Instant::now() + PATIENCE;
+    let mut looks = 0;
     loop {
-        if handle.is_idle() {
+        looks = if handle.is_idle() { looks + 1 } else { 0 };
+        if looks == LOOKS {
             return true;
         }
         if Instant::now() >= until {
