@@ -9,6 +9,10 @@ Usage: overload.py [--model DIR] [--lines FILE] [--seconds 10] [--timeout-ms 100
 3. Recovery: half of capacity all the time, and for --seconds two and a half times of it on top.
 4. The same beside batch calls at full load: single requests at a tenth of capacity with and without them, then at the factors.
 
+A process of its own watches the clock: where it is not woken in time, the machine itself stood still (a virtual machine that
+has used up its time does), and no server could have answered. Such pauses are in the report, and refusals with and without
+the requests that met one.
+
 Goodput and percentiles leave the first seconds of a step out. A request counts as good if it was answered 200. oha does not
 correct latencies here: it has more connections than requests can be open. Needs `make build`, `make oha`, and nothing else that
 uses the processor. Writes overload.json (each step's figures, samples of resident memory), requests.csv.gz (every request),
@@ -23,6 +27,7 @@ import math
 import os
 import random
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -65,13 +70,55 @@ class Load:
         return [(float(f[0]), float(f[4]), int(f[6])) for f in fields]
 
 
+class Pauses:
+    """Moments at which the machine stood still, as seen by a process that sleeps 4 ms at a time and is woken first."""
+
+    WATCH = """
+import os, time
+try:
+    os.nice(-20)
+except OSError:
+    pass  # then what is found may be a busy machine's doing
+last = time.monotonic()
+while True:
+    time.sleep(0.004)
+    now = time.monotonic()
+    if now - last > 0.02:
+        print(last, now, flush=True)
+    last = now
+"""
+
+    def __enter__(self):
+        self.found = []
+        self.process = subprocess.Popen([sys.executable, "-c", self.WATCH], stdout=subprocess.PIPE, text=True)
+        self.reader = threading.Thread(target=self.read, daemon=True)
+        self.reader.start()
+        return self
+
+    def read(self):
+        for line in self.process.stdout:
+            self.found.append(tuple(map(float, line.split())))
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.wait()
+        self.reader.join()
+
+    def met(self, since, until):
+        """Whether a pause was between these moments of the monotonic clock; oha's own start takes some milliseconds."""
+        return any(begin - 0.03 <= until and since <= end + 0.03 for begin, end in self.found)
+
+    def within(self, since, until):
+        return [round((end - begin) * 1e3) for begin, end in self.found if since <= begin < until]
+
+
 def percentile(values, share):
     """Nearest rank, in ms; None without values."""
     ordered = sorted(values)
     return ordered[max(0, math.ceil(len(ordered) * share) - 1)] * 1e3 if ordered else None
 
 
-def figures(rows, seconds, warm):
+def figures(rows, seconds, warm, load, pauses):
     """What one load met, from second `warm` on."""
     seen = [row for row in rows if warm <= row[0] < seconds]
     by_status = {}
@@ -79,6 +126,10 @@ def figures(rows, seconds, warm):
         by_status.setdefault(status, []).append(latency)
     done = sum(1 for start, latency, status in rows if status == 200 and warm <= start + latency < seconds)
     good, refused = by_status.get(200, []), by_status.get(429, [])
+    undisturbed = [
+        latency for start, latency, status in seen
+        if status == 429 and not pauses.met(load.started + start, load.started + start + latency)
+    ]
     return {
         "offered_per_second": len(seen) / (seconds - warm),
         "goodput_per_second": done / (seconds - warm),
@@ -88,6 +139,9 @@ def figures(rows, seconds, warm):
         "refused_per_second": len(refused) / (seconds - warm),
         "refused_p50_ms": percentile(refused, 0.5),
         "refused_p99_ms": percentile(refused, 0.99),
+        "refused_p99_ms_without_pauses": percentile(undisturbed, 0.99),
+        "refused_in_pauses": len(refused) - len(undisturbed),
+        "pauses_ms": pauses.within(load.started + warm, load.started + seconds),
         "statuses": {str(status): len(latencies) for status, latencies in sorted(by_status.items())},
     }
 
@@ -108,8 +162,9 @@ class Memory(threading.Thread):
         while not self.ended.wait(0.25):
             self.samples.append((round(self.now(), 2), round(self.server.rss_mb(), 1)))
 
-    def most(self, since, until):
-        return max(mb for at, mb in self.samples if since <= at <= until)
+    def mean(self, since, until):
+        values = [mb for at, mb in self.samples if since <= at <= until]
+        return sum(values) / len(values)
 
     def end(self):
         self.ended.set()
@@ -158,8 +213,8 @@ def device_runs(server):
 
 
 class Run:
-    def __init__(self, args, folder, server, lines):
-        self.args, self.server, self.requests = args, server, []
+    def __init__(self, args, folder, server, lines, pauses):
+        self.args, self.server, self.requests, self.pauses = args, server, [], pauses
         self.memory = Memory(server)
         self.lines = lines
         self.bodies = os.path.join(folder, "bodies.ndjson.tmp")
@@ -174,9 +229,9 @@ class Run:
         self.requests += [(name, *row) for row in rows]
         warm = min(3, seconds / 3)
         half = (warm + seconds) / 2
-        result = {"name": name, **figures(rows, seconds, warm)}
-        result["most_rss_mb_by_half"] = [
-            self.memory.most(begun + warm, begun + half), self.memory.most(begun + half, begun + seconds),
+        result = {"name": name, **figures(rows, seconds, warm, load, self.pauses)}
+        result["mean_rss_mb_by_half"] = [
+            self.memory.mean(begun + warm, begun + half), self.memory.mean(begun + half, begun + seconds),
         ]
         print(json.dumps(result), flush=True)
         return result
@@ -264,8 +319,8 @@ def main():
         "machine": machine(), "model": args.model, "seconds_a_step": args.seconds, "timeout_ms": args.timeout_ms,
         "lines": os.path.basename(args.lines) if args.lines else "made up", "load_average_before": os.getloadavg()[0],
     }
-    with Server(args.model) as server:
-        run = Run(args, args.out, server, lines)
+    with Server(args.model) as server, Pauses() as pauses:
+        run = Run(args, args.out, server, lines, pauses)
         run.step("warm-up", clients=64, seconds=3)
         report["capacity"] = run.capacity()
         capacity = report["capacity"]["per_second"]

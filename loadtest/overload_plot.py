@@ -21,10 +21,14 @@ def bars(report):
     yield f"p99 of accepted at {top['factor']:g}x", text, top["p99_ms"] <= report["timeout_ms"]
     refused = top["refused_p99_ms"]
     yield f"p99 of refusals at {top['factor']:g}x", f"{ms(refused)} ms (bar 20)", refused is not None and refused < 20
+    if pauses := top["pauses_ms"]:
+        rest = top["refused_p99_ms_without_pauses"]
+        text = f"{ms(rest)} ms; the machine stood still {len(pauses)} times, for {min(pauses)} to {max(pauses)} ms"
+        yield f"the same without the {top['refused_in_pauses']} that met a pause of the machine", text, rest < 20
     recovery = report["recovery"]["recovery_s"]
     yield "recovery after a surge to 3x", f"{recovery:.2f} s (bar 2)", recovery < 2
-    most, later = top["most_rss_mb_by_half"]
-    yield f"most resident memory in the halves of {top['factor']:g}x", f"{most:.0f} and {later:.0f} MB", later <= 1.05 * most
+    first, later = top["mean_rss_mb_by_half"]
+    yield f"mean resident memory in the halves of {top['factor']:g}x", f"{first:.0f} and {later:.0f} MB", later <= 1.05 * first
     if bulk := report.get("bulk"):
         quiet, beside = bulk["quiet"]["p99_ms"], bulk["beside"]
         limit = 3 * quiet + beside["run_ms"]
