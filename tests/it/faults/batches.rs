@@ -45,6 +45,39 @@ async fn one_percent_of_poison_gets_all_the_errors_and_no_neighbour_any() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_batch_with_one_poisoned_log_is_halved_until_that_is_alone() {
+    let model = model();
+    let mut lines: Vec<String> = (1..=8).map(|i| format!("disk sda{i} is full")).collect();
+    let expected = expected(&model, &lines).await;
+    let (word, id) = poison(&model, &lines);
+    for place in [0, 5] {
+        let (device, script) = scripted("fake:0");
+        let engine = start(&model, vec![device.failing_on(id).maker()], patient());
+        let handle = engine.handle();
+        let (gate, closed) = bounded(0);
+        script.send(Step::Wait(closed)).unwrap();
+        let first = spawn(&handle, &["the first one".to_owned()]);
+        until(|| script.is_empty()).await;
+
+        let clean = std::mem::replace(&mut lines[place], format!("disk {word} is full"));
+        let waiting = spawn(&handle, &lines);
+        until(|| metric(&handle, "oddlog_queue_jobs") == 8.0).await;
+        drop(gate);
+        for (i, answer) in join_all(waiting).await.into_iter().enumerate() {
+            match answer.unwrap() {
+                Ok(classified) => assert_eq!(classified.scores, expected[&lines[i]]),
+                Err(error) => assert_eq!((i, error), (place, RequestError::Inference)),
+            }
+        }
+        assert!(join_all(first).await.into_iter().all(|answer| answer.unwrap().is_ok()));
+        // All eight are one batch: 8, 4, 2, 1.
+        assert_eq!(of_device(&handle, "halved_batches_total"), 3.0);
+        assert_eq!(metric(&handle, "oddlog_failed_jobs_total"), 1.0);
+        lines[place] = clean;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn out_of_memory_takes_smaller_batches_and_grows_back() {
     let model = model();
     let memory = Arc::new(AtomicUsize::new(usize::MAX));
