@@ -96,11 +96,14 @@ impl Checks {
     pub(super) async fn run(&self, memory: &Memory, templates: &Templates, handle: &Handle) -> Infallible {
         let todo = self.todo.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(mut todo) = todo else { return pending().await };
+        let mut rests = false;
         loop {
             // The queue's other end is in `self`, so there is always a next one.
             let Some(first) = todo.recv().await else { return pending().await };
             let mut batch = vec![first];
-            if idle(handle).await {
+            // What was idle before the last checks and is after them has not come to work meanwhile.
+            rests = (rests && handle.is_idle()) || idle(handle).await;
+            if rests {
                 batch.extend(std::iter::from_fn(|| todo.try_recv().ok()).take(AT_ONCE - 1));
             }
             let checks = batch.len() as u64;
