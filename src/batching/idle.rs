@@ -36,17 +36,11 @@ struct State {
 impl Idle {
     /// Wakes the thread that went idle last of those with the lowest rank, if any waits.
     pub fn wake_one(&self) {
-        self.wake_below(usize::MAX);
-    }
-
-    /// The same, but only a thread whose rank is below `rank`.
-    pub fn wake_below(&self, rank: usize) {
         let woken = {
             let waiting = &mut self.lock().waiting;
             // The last of the lowest: the first one from the end that no other is below.
-            let lowest = waiting.iter().enumerate().rev().min_by_key(|(_, (rank, _))| *rank);
-            let found = lowest.filter(|(_, (lowest, _))| *lowest < rank).map(|(at, _)| at);
-            found.map(|at| waiting.remove(at))
+            let lowest = waiting.iter().enumerate().rev().min_by_key(|(_, (rank, _))| *rank).map(|(at, _)| at);
+            lowest.map(|at| waiting.remove(at))
         };
         if let Some((_, thread)) = woken {
             thread.unpark();

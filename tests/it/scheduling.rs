@@ -75,6 +75,29 @@ async fn a_slow_device_helps_with_a_long_queue_only() {
     assert!(engine.shutdown(Duration::from_secs(30)));
 }
 
+/// Alike at short logs, so that either may be woken; at long ones one of them is far slower and leaves them to the other.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_left_to_a_faster_device_wakes_it() {
+    let taking = |name, us, ns| FakeDevice::new(name, 2).taking(Duration::from_micros(us), Duration::from_nanos(ns));
+    let engine = start(vec![taking("even", 10_000, 2_000), taking("steep", 0, 100_000)]);
+    let handle = engine.handle();
+    teach(&handle, &["even", "steep"]).await;
+    let left = || of_device(&handle, "oddlog_device_left_to_faster_total", "steep");
+    let long = "a long line goes on ".repeat(100);
+    for round in 0.. {
+        // Both run, and the slower one is the last to go idle: the first to be woken.
+        for answer in spawn(&handle, &lines(2)) {
+            answer.await.unwrap().unwrap();
+        }
+        classify(&handle, &long).await.unwrap();
+        if left() > 2.0 || round == 50 {
+            break;
+        }
+    }
+    assert!(left() > 2.0, "the slower device never had to leave a log");
+    assert!(engine.shutdown(Duration::from_secs(30)));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_device_that_fails_gets_less_and_then_nothing() {
     let (say, script) = bounded(4096);
