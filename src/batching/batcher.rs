@@ -128,7 +128,6 @@ impl Batcher {
                     left();
                     // The word that woke this device was meant for a faster one. Which that is depends on the job's size, so
                     // whoever is next is woken, and passes it on in turn; one that is about to wait sees the flag.
-                    self.idle.wake_one();
                     Idle::pause(until);
                 }
                 Answer::Closed => return None,
