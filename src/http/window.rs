@@ -6,7 +6,7 @@ use tokio::task::{Id, JoinSet};
 
 /// Runs futures on all threads of the runtime. Dropping it aborts them.
 pub struct Window<T> {
-    running: JoinSet<Vec<(Seat, Next<T>)>>,
+    running: JoinSet<Found<T>>,
     places: VecDeque<Place<T>>,
     /// How many came out before the first place.
     gone: u64,
@@ -32,6 +32,9 @@ pub enum Next<T> {
     /// This has to run.
     Run(Pin<Box<dyn Future<Output = T> + Send>>),
 }
+
+/// How it goes on with each of some seats.
+pub type Found<T> = Vec<(Seat, Next<T>)>;
 
 struct Place<T> {
     /// The caller's number.
@@ -70,7 +73,7 @@ impl<T: Send + 'static> Window<T> {
     }
 
     /// Runs `work`, which finds out how it goes on with each of `seats`.
-    pub fn run(&mut self, seats: &[Seat], work: impl Future<Output = Vec<(Seat, Next<T>)>> + Send + 'static) {
+    pub fn run(&mut self, seats: &[Seat], work: impl Future<Output = Found<T>> + Send + 'static) {
         let task = self.running.spawn(work).id();
         for seat in seats {
             self.hold(*seat, task);
@@ -114,7 +117,7 @@ impl<T: Send + 'static> Window<T> {
         Some((place.number, place.done?))
     }
 
-    fn settle(&mut self, joined: Result<(Id, Vec<(Seat, Next<T>)>), tokio::task::JoinError>) {
+    fn settle(&mut self, joined: Result<(Id, Found<T>), tokio::task::JoinError>) {
         match joined {
             Ok((_, found)) => found.into_iter().for_each(|(seat, next)| self.go_on(seat, next)),
             Err(error) => {

@@ -11,8 +11,9 @@ pub const GPU_LENGTH_MULTIPLE: usize = 8;
 
 /// Rows are padded to a multiple of this many tokens on CPUs: with it, a row's arithmetic does not depend on its company.
 ///
-/// [`VECTOR`] by its nature; 8 where ONNX Runtime's kernels were seen to keep a row's bits with it, too, because they compute
-/// a rest as they do a whole vector: with AVX2 and with AVX-512 (`benches/invariance.rs`).
+/// [`VECTOR`] by its nature; 8 with AVX2, whose vectors are 8 numbers long. With AVX-512 8 is half a vector: there ONNX Runtime's
+/// kernels were seen to keep a row's bits all the same, because they compute a rest as they do a whole vector
+/// (`benches/invariance.rs`, tests of the graphs).
 pub fn length_multiple() -> usize {
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
