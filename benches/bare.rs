@@ -4,7 +4,7 @@
 //! - `logs_per_second`: one session and thread for each core, batches formed beforehand from lines sorted by length;
 //! - `p50_ms`: one line at a time on one session.
 //!
-//! Usage: `bare --model DIR --lines FILE [--threads N] [--seconds S] [--batch-tokens T] [--singles N]`
+//! Usage: `bare --model DIR --lines FILE [--threads N] [--seconds S] [--batch-tokens T] [--singles N] [--multiple N]`
 
 use std::{
     path::PathBuf,
@@ -21,7 +21,10 @@ use oddlog::{
         Device,
         onnx::{CpuOptions, OnnxDevice, Runtime},
     },
-    model::{EncodedLog, InputTensors, Model},
+    model::{
+        EncodedLog, InputTensors, Model,
+        tensors::{MIN_ROWS, length_multiple},
+    },
 };
 
 #[derive(Parser)]
@@ -39,15 +42,19 @@ struct Args {
     /// Lines of the latency figure
     #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u16).range(1..))]
     singles: u16,
+    /// Lengths are padded to multiples of this
+    #[arg(long, default_value_t = length_multiple())]
+    multiple: usize,
     /// Given by `cargo bench`; means nothing here.
     #[arg(long, hide = true)]
     bench: bool,
 }
 
-fn tensors(model: &Model, task: &Task, logs: &[&EncodedLog]) -> InputTensors {
+fn tensors(model: &Model, task: &Task, logs: &[&EncodedLog], multiple: usize) -> InputTensors {
     let mut inputs = InputTensors::default();
     let longest = logs.iter().map(|l| task.longest_pair(&model.tokenizer, l.ids.len())).max().unwrap_or(1);
-    inputs.reset(logs.len() * task.rows(), longest, model.spec.pad_id);
+    let rows = (logs.len() * task.rows()).max(MIN_ROWS);
+    inputs.reset_to((rows, longest.next_multiple_of(multiple)), model.spec.pad_id);
     for log in logs {
         task.hypotheses.iter().for_each(|h| inputs.push(&model.tokenizer, &log.ids, h));
     }
@@ -56,7 +63,7 @@ fn tensors(model: &Model, task: &Task, logs: &[&EncodedLog]) -> InputTensors {
 }
 
 /// Batches of neighbours in length within the token budget.
-fn batches(model: &Model, task: &Task, logs: &[EncodedLog], budget: usize) -> Vec<(InputTensors, usize)> {
+fn batches(model: &Model, task: &Task, logs: &[EncodedLog], args: &Args) -> Vec<(InputTensors, usize)> {
     let mut sorted: Vec<&EncodedLog> = logs.iter().collect();
     sorted.sort_by_key(|log| log.ids.len());
     let mut made = Vec::new();
@@ -64,10 +71,10 @@ fn batches(model: &Model, task: &Task, logs: &[EncodedLog], budget: usize) -> Ve
     while !rest.is_empty() {
         let cells = |n: usize| {
             let len = task.longest_pair(&model.tokenizer, rest[n - 1].ids.len());
-            n * task.rows() * InputTensors::padded_len(len)
+            n * task.rows() * len.next_multiple_of(args.multiple)
         };
-        let n = (1..=rest.len()).take_while(|n| *n == 1 || cells(*n) <= budget).last().unwrap_or(1);
-        made.push((tensors(model, task, &rest[..n]), n));
+        let n = (1..=rest.len()).take_while(|n| *n == 1 || cells(*n) <= args.batch_tokens).last().unwrap_or(1);
+        made.push((tensors(model, task, &rest[..n], args.multiple), n));
         rest = &rest[n..];
     }
     made
@@ -90,7 +97,7 @@ fn main() {
         .map(|l| model.tokenizer.encode_log(l, task.lengths.clone()))
         .collect();
     assert!(!logs.is_empty(), "--lines has no lines");
-    let batches = batches(&model, &task, &logs, args.batch_tokens);
+    let batches = batches(&model, &task, &logs, &args);
 
     let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let devices: Vec<OnnxDevice> = (0..args.threads).map(|_| device(&model)).collect();
@@ -116,7 +123,7 @@ fn main() {
     let mut logits = Vec::new();
     let mut times: Vec<f64> = (0..usize::from(args.singles))
         .map(|i| {
-            let inputs = tensors(&model, &task, &[&logs[i * 7919 % logs.len()]]);
+            let inputs = tensors(&model, &task, &[&logs[i * 7919 % logs.len()]], args.multiple);
             let started = Instant::now();
             device.run(&inputs, &mut logits).expect("the model runs");
             started.elapsed().as_secs_f64() * 1e3

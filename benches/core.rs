@@ -66,6 +66,7 @@ fn queue_push_and_take(bencher: Bencher) {
         max_bulk_tokens: 1024,
         max_rows: 64,
         max_padding: 0.25,
+        max_padding_tokens: usize::MAX,
         bulk_share: 0.2,
         max_delay: Duration::ZERO,
         aim: None,

@@ -1,7 +1,7 @@
 //! Whether a log's logits depend on its company: lines scored alone, then in random batches of 2 to 64 at other padding,
 //! on the true graph. `oddlog verify` asks the same of the shipped samples; this takes thousands of lines and minutes.
 //!
-//! Usage: `invariance --model DIR --lines FILE [--from N] [--count N] [--seed N]`; JSON on standard output. Exit code 1 if
+//! Usage: `invariance --model DIR --lines FILE [--from N] [--count N] [--seed N] [--multiple N]`; JSON on standard output. Exit code 1 if
 //! any log has other bits. `--from` and `--count` allow to do a large file in parts.
 
 use std::{
@@ -20,7 +20,10 @@ use oddlog::{
         Device,
         onnx::{CpuOptions, OnnxDevice, Runtime},
     },
-    model::{EncodedLog, InputTensors, Model, tensors::LENGTH_MULTIPLE},
+    model::{
+        EncodedLog, InputTensors, Model,
+        tensors::{MIN_ROWS, length_multiple},
+    },
 };
 
 #[derive(Parser)]
@@ -37,6 +40,9 @@ struct Args {
     count: usize,
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Lengths are padded to multiples of this, and in company up to 32 tokens further
+    #[arg(long, default_value_t = length_multiple())]
+    multiple: usize,
     /// Given by `cargo bench`; means nothing here.
     #[arg(long, hide = true)]
     bench: bool,
@@ -46,6 +52,7 @@ struct Work<'a> {
     model: &'a Model,
     task: &'a Task,
     logs: &'a [EncodedLog],
+    multiple: usize,
 }
 
 impl Work<'_> {
@@ -65,7 +72,9 @@ impl Work<'_> {
                 let lengths = group.iter().map(|log| self.logs[*log].ids.len());
                 let longest = lengths.max().map_or(1, |ids| self.task.longest_pair(&self.model.tokenizer, ids));
                 let most = self.model.spec.max_length.unwrap_or(512);
-                inputs.reset(group.len() * self.task.rows(), (longest + extra).min(most), self.model.spec.pad_id);
+                let len = (longest + extra).min(most).next_multiple_of(self.multiple);
+                let rows = (group.len() * self.task.rows()).max(MIN_ROWS);
+                inputs.reset_to((rows, len), self.model.spec.pad_id);
                 for log in group {
                     let hypotheses = &self.task.hypotheses;
                     hypotheses.iter().for_each(|h| inputs.push(&self.model.tokenizer, &self.logs[*log].ids, h));
@@ -113,10 +122,10 @@ fn main() -> ExitCode {
     let mut rest = order.as_slice();
     while !rest.is_empty() {
         let (group, others) = rest.split_at(random.usize(2..=64).min(rest.len()));
-        company.push((group.to_vec(), LENGTH_MULTIPLE * random.usize(0..=2)));
+        company.push((group.to_vec(), args.multiple * random.usize(0..=32 / args.multiple)));
         rest = others;
     }
-    let work = Work { model: &model, task: &task, logs: &logs };
+    let work = Work { model: &model, task: &task, logs: &logs, multiple: args.multiple };
     let started = Instant::now();
     let (expected, alone_s) = (work.bits(&alone), started.elapsed().as_secs_f64());
     let (got, all_s) = (work.bits(&company), started.elapsed().as_secs_f64());
@@ -125,6 +134,7 @@ fn main() -> ExitCode {
     let found = serde_json::json!({
         "model": args.model,
         "from": args.from,
+        "multiple": args.multiple,
         "logs": logs.len(),
         "batches": company.len(),
         "logs_with_other_bits": other,

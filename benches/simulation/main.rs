@@ -17,7 +17,10 @@ mod world;
 use std::{path::PathBuf, time::Duration};
 
 use clap::Parser;
-use oddlog::batching::{Cost, Limits};
+use oddlog::{
+    batching::{Cost, Limits},
+    config::Batching,
+};
 use world::{Outcome, Policy, Spec, World};
 
 #[derive(Parser)]
@@ -33,6 +36,9 @@ struct Args {
     /// Largest p99 that the search for a rate accepts, and the time in which an answer is good, in ms.
     #[arg(long, default_value_t = 50.0)]
     p99_ms: f64,
+    /// Largest share of padding for which logs of other lengths join.
+    #[arg(long, default_value_t = Batching::default().max_padding)]
+    max_padding: f32,
     /// Given by `cargo bench`; means nothing here.
     #[arg(long, hide = true)]
     bench: bool,
@@ -95,11 +101,17 @@ fn name(policy: Policy) -> &'static str {
 
 impl Bench {
     fn world<'a>(&'a self, specs: &'a [Spec], policy: Policy, rate: f64) -> World<'a> {
+        // As they are configured: for CPUs the defaults, for GPUs larger batches.
+        let max_tokens = match specs.iter().all(|spec| spec.cost == CORE) {
+            true => Batching::default().max_batch_tokens,
+            false => 16_384,
+        };
         let limits = Limits {
-            max_tokens: 16_384,
-            max_bulk_tokens: 16_384,
+            max_tokens,
+            max_bulk_tokens: max_tokens,
             max_rows: 1024,
-            max_padding: 0.25,
+            max_padding: self.args.max_padding,
+            max_padding_tokens: usize::MAX,
             bulk_share: 0.2,
             max_delay: Duration::ZERO,
             aim: None,
@@ -159,7 +171,7 @@ impl Bench {
     /// How much padding a batch may have: less of it means more runs.
     fn padding(&mut self) {
         let specs = vec![device(FAST); 4];
-        for max_padding in [0.0, 0.05, 0.1, 0.25, 0.5] {
+        for max_padding in [0.0, 0.03, 0.05, 0.1, 0.25, 0.5] {
             let devices = format!("4 fast, max_padding {max_padding}");
             let run = |rate: f64| {
                 let mut world = self.world(&specs, Policy::Ours, rate);

@@ -45,7 +45,7 @@ pub fn write(out: &Path, rows: &[Row], real: &[Real], p99_ms: f64) -> io::Result
         serde_json::to_string_pretty(&serde_json::json!({ "simulated": rows, "real_threads": real }))? + "\n",
     )?;
     let head = "# The scheduler, simulated\n\nMade by `cargo bench --bench simulation`; `busy` is the share of time in which a device \
-                computes, `by company` the\npadding beyond rounding each log up to 16 tokens, `left` how often a device left work to \
+                computes, `by company` the\npadding beyond rounding each log up to 8 tokens, `left` how often a device left work to \
                 faster ones. A load of 1 is\nwhat the devices do when all logs wait from the beginning.\n\n![p99 over load](plot.svg)\n";
     fs::write(
         out.join("summary.md"),

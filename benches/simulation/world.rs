@@ -6,12 +6,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use oddlog::batching::{Asker, Choice, Class, Cost, Costs, Desk, Entry, Limits};
+use oddlog::{
+    batching::{Asker, Choice, Class, Cost, Costs, Desk, Entry, Limits},
+    model::{Padding, tensors::GPU_LENGTH_MULTIPLE},
+};
 
 /// Rows of a log: two labels.
 const ROWS: usize = 2;
 /// Tokens of a pair besides the log's: the hypothesis and the special ones.
 const BESIDES: usize = 9;
+
+/// On GPUs, and on processors with AVX2.
+const PADDING: Padding = Padding::Multiple(GPU_LENGTH_MULTIPLE);
 
 /// Who decides what a free device runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,7 +67,7 @@ pub struct Outcome {
     pub utilisation: f64,
     /// Share of cells that are no tokens.
     pub padding: f64,
-    /// The same without what rounding each log up to 16 tokens costs, which every policy pays.
+    /// The same without what rounding each log up to 8 tokens costs, which every policy pays.
     pub padding_by_company: f64,
     pub p50_ms: f64,
     pub p99_ms: f64,
@@ -75,12 +81,6 @@ pub struct Outcome {
 struct Log {
     at: f64,
     tokens: usize,
-}
-
-impl Log {
-    fn padded(&self) -> usize {
-        self.tokens.next_multiple_of(16)
-    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -213,6 +213,7 @@ impl<'a> State<'a> {
         let all_at_once = self.world.rate.is_infinite();
         loop {
             let log = Log { at: self.now, tokens: BESIDES + self.length() };
+            let padded_len = PADDING.padded_len(log.tokens);
             let now = self.instant(self.now);
             match self.world.policy {
                 Policy::Fifo => self.line.push_back(log),
@@ -220,14 +221,14 @@ impl<'a> State<'a> {
                     item: log,
                     class: Class::Interactive,
                     rows: ROWS,
-                    padded_len: log.padded(),
+                    padded_len,
                     enqueued_at: now,
                     deadline: now + Duration::from_secs(86_400),
                 }),
             }
             self.arrived += 1;
             self.last_arrival = self.now;
-            self.wake(usize::MAX);
+            self.wake();
             if !all_at_once || self.arrived == self.world.logs {
                 break;
             }
@@ -251,14 +252,12 @@ impl<'a> State<'a> {
     }
 
     /// As the server's stack of idle devices: the last of the lowest rank.
-    fn wake(&mut self, below: usize) {
+    fn wake(&mut self) {
         let lowest = self.idle.iter().enumerate().rev().min_by_key(|(_, (rank, _))| *rank);
-        let Some((at, (rank, worker))) = lowest.map(|(at, found)| (at, *found)) else { return };
-        if rank < below {
-            self.idle.remove(at);
-            self.workers[worker].looks += 1;
-            self.at(self.now, Event::Look(worker, self.workers[worker].looks));
-        }
+        let Some((at, worker)) = lowest.map(|(at, (_, worker))| (at, *worker)) else { return };
+        self.idle.remove(at);
+        self.workers[worker].looks += 1;
+        self.at(self.now, Event::Look(worker, self.workers[worker].looks));
     }
 
     fn ask(&mut self, worker: usize) {
@@ -285,7 +284,7 @@ impl<'a> State<'a> {
                 let more = !self.desk.queue.is_empty() || !self.line.is_empty();
                 self.start(worker, &logs, len);
                 if more {
-                    self.wake(usize::MAX);
+                    self.wake();
                 }
             }
             Next::Wait(until) => {
@@ -295,8 +294,7 @@ impl<'a> State<'a> {
             }
             Next::Leave(until) => {
                 self.left += 1;
-                let rank = self.desk.rank(&self.workers[worker].asker);
-                self.wake(rank);
+                self.wake();
                 self.look_at(worker, Some(until));
             }
         }
@@ -329,7 +327,7 @@ impl<'a> State<'a> {
         self.workers[worker].run = Some((cells, len, ends - ready));
         self.spans.push((begins, ends));
         self.tokens += ROWS * logs.iter().map(|log| log.tokens).sum::<usize>();
-        self.rounded += ROWS * logs.iter().map(Log::padded).sum::<usize>();
+        self.rounded += ROWS * logs.iter().map(|log| PADDING.padded_len(log.tokens)).sum::<usize>();
         self.cells += cells;
         self.runs += 1;
         self.done.extend(logs.iter().map(|log| (log.at, ends - log.at, device)));
@@ -339,7 +337,7 @@ impl<'a> State<'a> {
         let worker = &mut self.workers[worker];
         let Some((cells, len, time)) = worker.run.take() else { return };
         if worker.costs.observe(cells, len, Duration::from_secs_f64(time)) {
-            worker.asker.cost = worker.costs.cost();
+            worker.asker.learns(worker.costs.cost());
             worker.asker.probe_after = worker.costs.is_worse().then_some(Duration::from_secs(5));
         }
     }
@@ -348,7 +346,7 @@ impl<'a> State<'a> {
         let mut logs = Vec::new();
         let mut len = 0;
         while let Some(next) = self.line.front() {
-            let longest = next.padded().max(len);
+            let longest = PADDING.padded_len(next.tokens).max(len);
             let rows = ROWS * (logs.len() + 1);
             let limits = &self.world.limits;
             if !logs.is_empty() && (rows * longest > limits.max_tokens || rows > limits.max_rows) {

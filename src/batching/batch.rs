@@ -53,6 +53,8 @@ pub struct Limits {
     pub max_rows: usize,
     /// Largest share of padding, 0 to 1, up to which items of other lengths join.
     pub max_padding: f32,
+    /// Most padding tokens for which they join: more costs longer than it saves.
+    pub max_padding_tokens: usize,
     /// Share of the tokens that bulk items get while both classes wait, more than 0 and less than 1.
     pub bulk_share: f64,
     /// How long the oldest item waits for company.

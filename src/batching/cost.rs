@@ -30,6 +30,10 @@ const HALF_LIFE: f64 = 512.0;
 const LEAST_WEIGHT: f64 = 0.01;
 /// How many times slower a device can look because its runs fail.
 const MOST_STRAIN: f64 = 64.0;
+/// Share of a run's fixed time that padding may cost: simulated, from an eighth to a half is about as good.
+const COMPANY: f64 = 0.25;
+/// Tokens and length of a usual run.
+const USUAL: (usize, usize) = (1024, 64);
 /// A device that takes this many times as long as it once did is not what it was.
 const WORSE: f64 = 1.5;
 
@@ -64,6 +68,13 @@ impl Cost {
     /// Seconds for each further token.
     pub fn slope(&self, len: usize) -> f64 {
         self.per_token + self.per_pair * len as f64
+    }
+
+    /// Most padding tokens that a batch should have for the sake of company: what spares a run saves its fixed part, but some of
+    /// the company would have been in another run anyway.
+    pub fn worth_padding(&self) -> usize {
+        // As above, a free token makes it the largest number.
+        (COMPANY * self.fixed / self.slope(USUAL.1)) as usize
     }
 
     fn times(self, factor: f64) -> Self {
@@ -222,7 +233,7 @@ impl Costs {
 
 /// Time of a run by which a device is compared with what it was.
 fn usual(cost: &Cost) -> f64 {
-    cost.seconds(1024, 64)
+    cost.seconds(USUAL.0, USUAL.1)
 }
 
 /// Units of the terms, which bring the sums to like sizes.

@@ -107,6 +107,7 @@ mod tests {
         max_bulk_tokens: 4096,
         max_rows: 256,
         max_padding: 0.25,
+        max_padding_tokens: usize::MAX,
         bulk_share: 0.2,
         max_delay: Duration::ZERO,
         aim: None,

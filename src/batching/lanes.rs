@@ -168,7 +168,8 @@ impl<T> Filling<'_, T> {
                 if tokens > *max_tokens {
                     return Some(CloseReason::Tokens);
                 }
-                if (tokens - needed) as f32 > limits.max_padding * tokens as f32 {
+                let padding = tokens - needed;
+                if padding > limits.max_padding_tokens || padding as f32 > limits.max_padding * tokens as f32 {
                     return Some(CloseReason::Padding);
                 }
             }
@@ -179,5 +180,51 @@ impl<T> Filling<'_, T> {
             });
         }
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::batching::{Asker, Cost};
+
+    /// Lengths of the items of a batch that begins with one of 64 tokens, of those that wait.
+    fn batch(limits: &Limits, lens: &[usize]) -> Vec<usize> {
+        let (mut lanes, now) = (Lanes::default(), Instant::now());
+        for (item, len) in lens.iter().enumerate() {
+            let enqueued_at = now + Duration::from_micros(item as u64);
+            let deadline = now + Duration::from_secs(1);
+            lanes.push(Entry { item, class: Class::Interactive, rows: 2, padded_len: *len, enqueued_at, deadline });
+        }
+        lanes.take(Class::Interactive, limits).unwrap().entries.iter().map(|entry| entry.padded_len).collect()
+    }
+
+    #[test]
+    fn company_is_worth_a_share_of_what_a_run_costs() {
+        let limits = Limits {
+            max_tokens: 4096,
+            max_bulk_tokens: 4096,
+            max_rows: 256,
+            max_padding: 0.5,
+            max_padding_tokens: usize::MAX,
+            bulk_share: 0.2,
+            max_delay: Duration::ZERO,
+            aim: None,
+        };
+        let mut asker = Asker { seat: 0, limits, cost: None, probe_after: None };
+        // As they lie nearest to the first: the fourth costs 32 tokens of padding, the last one 64.
+        let waiting = [64, 64, 64, 48, 32];
+        assert_eq!(batch(&asker.limits, &waiting).len(), 5);
+        for (fixed, joined) in [(1e-3, 5), (200e-6, 4), (100e-6, 3), (0.0, 3)] {
+            asker.learns(Some(Cost { fixed, per_token: 1e-6, per_pair: 0.0 }));
+            assert_eq!(batch(&asker.limits, &waiting).len(), joined, "{fixed}");
+        }
+        asker.learns(None);
+        assert_eq!(batch(&asker.limits, &waiting).len(), 5);
+        // Where tokens cost nothing any number of them is worth it.
+        let free = Cost { fixed: 1e-3, per_token: 0.0, per_pair: 0.0 };
+        assert_eq!(free.worth_padding(), usize::MAX);
     }
 }

@@ -142,6 +142,7 @@ mod tests {
         max_bulk_tokens: 128,
         max_rows: 8,
         max_padding: 0.25,
+        max_padding_tokens: usize::MAX,
         bulk_share: 0.2,
         max_delay: Duration::from_millis(5),
         aim: None,

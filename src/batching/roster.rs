@@ -25,6 +25,14 @@ pub struct Asker {
     pub probe_after: Option<Duration>,
 }
 
+impl Asker {
+    /// `cost` is what its runs cost, as far as is known: that decides how much padding company is worth.
+    pub fn learns(&mut self, cost: Option<Cost>) {
+        self.cost = cost;
+        self.limits.max_padding_tokens = cost.map_or(usize::MAX, |cost| cost.worth_padding());
+    }
+}
+
 /// What waits, as seen from one end of the queue.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Load {

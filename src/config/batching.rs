@@ -22,7 +22,7 @@ pub struct Batching {
     pub target_run_ms: u64,
     /// How long an idle device waits for company for a log, in microseconds.
     pub max_queue_delay_us: u64,
-    /// Pad every run to one of a few shapes, and run all of them once before the first request: for devices that
+    /// Pad every run to one of a few shapes, and run all of them twice before the first request: for devices that
     /// choose kernels or reserve memory by shape.
     pub fixed_shapes: bool,
     /// Padded tokens of single requests that may wait or run; beyond it 429.

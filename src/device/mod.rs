@@ -17,7 +17,10 @@ use std::sync::Arc;
 pub use fake::FakeDevice;
 pub use place::{Place, Placement};
 
-use crate::{error::StartError, model::InputTensors};
+use crate::{
+    error::StartError,
+    model::{InputTensors, tensors::length_multiple},
+};
 
 /// Why a model run failed; the text is for the operator's log, never for a client.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -66,23 +69,31 @@ pub struct DeviceMaker {
     pub name: String,
     /// What they run on, for people.
     pub about: String,
+    /// Lengths should be a multiple of so many tokens there, a power of two.
+    pub length_multiple: usize,
     make: Box<MakeDevice>,
 }
 
 type MakeDevice = dyn FnMut() -> Result<Box<dyn Device>, StartError> + Send;
 
 impl DeviceMaker {
-    /// `make` is called for the first device and for each one after it.
+    /// `make` is called for the first device and for each one after it. Lengths are padded as for CPUs.
     pub fn new<D: Device + 'static>(
         name: String,
         mut make: impl FnMut() -> Result<D, StartError> + Send + 'static,
     ) -> Self {
-        Self { name, about: String::new(), make: Box::new(move || Ok(Box::new(make()?))) }
+        let make: Box<MakeDevice> = Box::new(move || Ok(Box::new(make()?)));
+        Self { name, about: String::new(), length_multiple: length_multiple(), make }
     }
 
     /// The same, with a word about what its devices run on.
     pub fn about(self, about: String) -> Self {
         Self { about, ..self }
+    }
+
+    /// The same for devices that want lengths of another multiple, a power of two.
+    pub fn padding_to(self, length_multiple: usize) -> Self {
+        Self { length_multiple, ..self }
     }
 
     /// A device.

@@ -22,7 +22,6 @@ use crate::{
     batching::{Class, Rate},
     config::Batching,
     error::RequestError,
-    model::tensors::LENGTH_MULTIPLE,
 };
 
 /// Age from which a rate is not trusted to refuse what is little.
@@ -38,6 +37,8 @@ pub struct Admission {
     line: AtomicUsize,
     max_wait: Duration,
     bulk_share: f64,
+    /// Tokens of the shortest row.
+    shortest: usize,
     /// Tokens with which every device has a batch to run and one after it.
     little: usize,
     rate: Arc<Rate>,
@@ -63,13 +64,15 @@ impl Pool {
 }
 
 impl Admission {
-    pub fn new(config: &Batching, devices: usize) -> Self {
+    /// `devices` empty the pools; a row costs at least `shortest` tokens.
+    pub fn new(config: &Batching, devices: usize, shortest: usize) -> Self {
         Self {
             interactive: Pool::new(config.max_queue_tokens),
             bulk: Pool::new(config.max_bulk_tokens),
             line: AtomicUsize::new(0),
             max_wait: Duration::from_millis(config.max_queue_wait_ms),
             bulk_share: config.bulk_share,
+            shortest,
             little: 2 * devices * config.max_batch_tokens,
             rate: Arc::new(Rate::new(Instant::now())),
             run_us: AtomicU64::new(0),
@@ -78,7 +81,7 @@ impl Admission {
 
     /// Most jobs that can be admitted at once: each costs at least one row of the shortest length.
     pub fn max_jobs(&self) -> usize {
-        (self.interactive.size + self.bulk.size) / LENGTH_MULTIPLE
+        (self.interactive.size + self.bulk.size) / self.shortest
     }
 
     /// Whether nothing waits or runs.
@@ -98,7 +101,7 @@ impl Admission {
     /// by `deadline`.
     pub fn check(&self, class: Class, now: Instant, deadline: Instant) -> Result<(), RequestError> {
         match class {
-            Class::Interactive if self.interactive.places.available_permits() < LENGTH_MULTIPLE => Err(self.full()),
+            Class::Interactive if self.interactive.places.available_permits() < self.shortest => Err(self.full()),
             Class::Interactive => self.in_time(0, now, deadline),
             Class::Bulk => self.begins_in_time(now, deadline),
         }

@@ -1,9 +1,9 @@
 //! How many padded tokens a device may take at once, after what it had memory for. Pure.
 
-use crate::model::tensors::{LENGTH_MULTIPLE, MIN_ROWS};
+use crate::model::tensors::{MIN_ROWS, VECTOR};
 
-/// The smallest job there is; a single job runs whatever the budget.
-const SMALLEST: usize = LENGTH_MULTIPLE * MIN_ROWS;
+/// About the smallest job there is; a single job runs whatever the budget.
+const SMALLEST: usize = VECTOR * MIN_ROWS;
 /// Successful runs after which the budget grows by a step: at first, and after many failures.
 const FIRST_PATIENCE: u32 = 16;
 const LONGEST_PATIENCE: u32 = 1024;

@@ -16,7 +16,7 @@ use crate::{
     batching::{Batcher, Entry, Job, JobError, JobResult, Limits},
     config::Devices,
     metrics::Metrics,
-    model::{InputTensors, PairTokenizer, Shapes},
+    model::{InputTensors, Padding, PairTokenizer},
 };
 
 pub(super) struct Crew {
@@ -29,8 +29,8 @@ pub(super) struct Crew {
     pub classes: usize,
     /// What a new device runs first.
     pub first_run: InputTensors,
-    /// What runs are padded to; `None` takes any shape.
-    pub shapes: Option<Shapes>,
+    /// What runs are padded to.
+    pub padding: Padding,
     pub admission: Arc<Admission>,
     pub metrics: Arc<Metrics>,
     pub health: Arc<Health>,

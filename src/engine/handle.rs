@@ -12,7 +12,7 @@ use crate::{
     config::{Batching, Scoring},
     error::RequestError,
     metrics::{Metrics, Stage},
-    model::{EncodedLog, InputTensors, PairTokenizer, Shapes},
+    model::{EncodedLog, Padding, PairTokenizer},
 };
 
 /// Bytes of a log from which on tokenising it takes milliseconds.
@@ -25,18 +25,12 @@ pub(super) struct Shared {
     pub default_task: Arc<Task>,
     pub default_labels: Scoring,
     pub timeouts: Timeouts,
-    /// What runs are padded to; `None` takes any shape.
-    pub shapes: Option<Shapes>,
+    /// What runs are padded to.
+    pub padding: Padding,
     pub admission: Arc<Admission>,
     pub health: Arc<Health>,
     pub metrics: Arc<Metrics>,
     pub aside: Aside,
-}
-
-impl Shared {
-    fn padded_len(&self, longest: usize) -> usize {
-        self.shapes.as_ref().map_or_else(|| InputTensors::padded_len(longest), |shapes| shapes.padded_len(longest))
-    }
 }
 
 /// A cheap, clonable way to the engine that does not keep it alive.
@@ -282,9 +276,9 @@ impl Handle {
         class: Class,
         deadline: Instant,
     ) -> Result<Classified, RequestError> {
-        let Shared { tokenizer, admission, metrics, .. } = &*self.shared;
+        let Shared { tokenizer, padding, admission, metrics, .. } = &*self.shared;
         let tokenized = Instant::now();
-        let padded_len = self.shared.padded_len(task.longest_pair(tokenizer, log.ids.len()));
+        let padded_len = padding.padded_len(task.longest_pair(tokenizer, log.ids.len()));
         let rows = task.rows();
         let permit = admission.admit(class, rows * padded_len, tokenized, deadline).await?;
         let enqueued_at = Instant::now();

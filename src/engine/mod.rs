@@ -35,13 +35,13 @@ pub use crate::batching::{Class, CloseReason, JobRun};
 pub use handle::{Classified, Encoded, Handle, StageTimes, Timeouts};
 
 use crate::{
-    batching::{Batcher, Inbox, Limits},
+    batching::{Batcher, Costs, Inbox, Limits},
     classify::{Head, Task},
     config::{Batching, Devices, Scoring},
     device::{Device, DeviceMaker},
     error::StartError,
     metrics::Metrics,
-    model::{InputTensors, Model, Shapes},
+    model::{InputTensors, Model, Padding, Shapes, tensors::length_multiple},
 };
 use admission::Admission;
 use aside::Aside;
@@ -86,7 +86,8 @@ impl Engine {
     ) -> Result<Self, StartError> {
         let Fleet { makers, rules } = fleet;
         let task = Task::configured(scoring, &model.tokenizer)?;
-        let admission = Arc::new(Admission::new(batching, makers.len()));
+        let padding = padding(model, &makers, scoring, batching);
+        let admission = Arc::new(Admission::new(batching, makers.len(), padding.padded_len(1)));
         let health = Arc::new(Health::new(&rules, Instant::now()));
         let (inbox, batcher) =
             Batcher::new(admission.max_jobs(), makers.len(), admission.rate().clone(), metrics.clone());
@@ -94,10 +95,6 @@ impl Engine {
         let (ending, ended) = bounded(threads);
         let (changing, changed) = bounded(1);
         let (keep_open, closing) = bounded(0);
-        let shapes = batching.fixed_shapes.then(|| {
-            let rows = batching.max_batch_rows.max(scoring.max_labels);
-            Shapes::new(batching.max_batch_tokens, rows, model.tokenizer.max_length())
-        });
         let crew = Arc::new(Crew {
             batcher,
             limits: limits(batching),
@@ -105,8 +102,8 @@ impl Engine {
             tokenizer: model.tokenizer.clone(),
             pad_id: model.spec.pad_id,
             classes: model.spec.classes,
-            first_run: first_run(model, &task, shapes.as_ref()),
-            shapes: shapes.clone(),
+            first_run: first_run(model, &task, &padding),
+            padding: padding.clone(),
             admission: admission.clone(),
             metrics: metrics.clone(),
             health: health.clone(),
@@ -124,7 +121,7 @@ impl Engine {
                 default_task: Arc::new(task),
                 default_labels: scoring.clone(),
                 timeouts: Timeouts::new(batching),
-                shapes,
+                padding,
                 admission,
                 health,
                 metrics,
@@ -169,22 +166,30 @@ fn limits(batching: &Batching) -> Limits {
         max_bulk_tokens: batching.bulk_batch_tokens(),
         max_rows: batching.max_batch_rows,
         max_padding: batching.max_padding,
+        max_padding_tokens: usize::MAX,
         bulk_share: batching.bulk_share,
         max_delay: Duration::from_micros(batching.max_queue_delay_us),
         aim: None,
     }
 }
 
+/// What runs are padded to. One queue is before all devices, so the largest multiple that any of them wants holds for all.
+fn padding(model: &Model, makers: &[DeviceMaker], scoring: &Scoring, batching: &Batching) -> Padding {
+    if batching.fixed_shapes {
+        let rows = batching.max_batch_rows.max(scoring.max_labels);
+        return Padding::Shapes(Shapes::new(batching.max_batch_tokens, rows, model.tokenizer.max_length()));
+    }
+    let multiples = makers.iter().map(|maker| maker.length_multiple);
+    Padding::Multiple(multiples.max().unwrap_or_else(length_multiple))
+}
+
 /// What a device runs first: a log of some length, so that the first request does not pay for it and a broken graph is
 /// seen at once.
-fn first_run(model: &Model, task: &Task, shapes: Option<&Shapes>) -> InputTensors {
+fn first_run(model: &Model, task: &Task, padding: &Padding) -> InputTensors {
     let log = model.tokenizer.encode_log("INFO oddlog starts and runs the model once", task.lengths.clone());
     let mut inputs = InputTensors::default();
     let (rows, longest) = (task.rows(), task.longest_pair(&model.tokenizer, log.ids.len()));
-    match shapes {
-        Some(shapes) => inputs.reset_to(shapes.fit(rows, longest), model.spec.pad_id),
-        None => inputs.reset(rows, longest, model.spec.pad_id),
-    }
+    inputs.reset_to(padding.fit(rows, longest), model.spec.pad_id);
     for hypothesis in task.hypotheses.iter() {
         inputs.push(&model.tokenizer, &log.ids, hypothesis);
     }
@@ -207,24 +212,27 @@ fn make(seat: usize, mut maker: DeviceMaker, crew: &Crew) -> Result<(Arc<Slot>, 
         Ok(Ok(())) => {}
     }
     let now = Instant::now();
-    warm_up(device.as_mut(), crew).map_err(fail)?;
+    let costs = warm_up(device.as_mut(), crew).map_err(fail)?;
     crew.health.succeeded(Instant::now());
     let pace = Pace::new(crew.first_run.rows * crew.first_run.len, now - started, now);
-    Ok((Arc::new(Slot::new(seat, maker, device.as_ref(), pace, crew)), device))
+    Ok((Arc::new(Slot::new(seat, maker, device.as_ref(), (pace, costs), crew)), device))
 }
 
-/// Runs every fixed shape once, so that no request waits for a device to get to know it.
-fn warm_up(device: &mut dyn Device, crew: &Crew) -> Result<(), String> {
-    let Some(shapes) = &crew.shapes else { return Ok(()) };
+/// Runs every fixed shape, so that no request waits for a device to get to know it: once to get to know it, and once more
+/// to learn what it costs then.
+fn warm_up(device: &mut dyn Device, crew: &Crew) -> Result<Costs, String> {
+    let mut costs = Costs::default();
+    let Padding::Shapes(shapes) = &crew.padding else { return Ok(costs) };
     let (all, started, mut logits) = (shapes.all(), Instant::now(), Vec::new());
-    let told = all.len().div_ceil(4);
-    for (done, (rows, len)) in all.iter().copied().enumerate() {
+    let (runs, told) = (2 * all.len(), all.len().div_ceil(2));
+    for (done, (rows, len)) in all.iter().chain(&all).copied().enumerate() {
         if done % told == 0 {
-            tracing::info!(device = device.name(), done, of = all.len(), "warming up the fixed shapes");
+            tracing::info!(device = device.name(), done, of = runs, "warming up the fixed shapes");
         }
-        let inputs = crew.first_run.stretched((rows, len));
+        let (inputs, began) = (crew.first_run.stretched((rows, len)), Instant::now());
         match catch_unwind(AssertUnwindSafe(|| device.run(&inputs, &mut logits))) {
-            Ok(Ok(())) => {}
+            Ok(Ok(())) if done < all.len() => {}
+            Ok(Ok(())) => drop(costs.observe(rows * len, len, began.elapsed())),
             Ok(Err(e)) => {
                 return Err(format!(
                     "it does not run {rows} rows of {len} tokens: {e}; lower batching.max_batch_tokens"
@@ -234,7 +242,7 @@ fn warm_up(device: &mut dyn Device, crew: &Crew) -> Result<(), String> {
         }
     }
     tracing::info!(device = device.name(), shapes = all.len(), time = ?started.elapsed(), "the fixed shapes are warm");
-    Ok(())
+    Ok(costs)
 }
 
 fn no_thread(name: &str) -> impl FnOnce(std::io::Error) -> StartError {

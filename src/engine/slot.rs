@@ -73,14 +73,20 @@ pub(super) struct Abandoned {
 }
 
 impl Slot {
-    /// For `device`, which is the first of `maker` and can answer.
-    pub fn new(seat: usize, maker: DeviceMaker, device: &dyn Device, first_pace: Pace, crew: &Crew) -> Self {
+    /// For `device`, which is the first of `maker` and can answer, with what its first runs told.
+    pub fn new(
+        seat: usize,
+        maker: DeviceMaker,
+        device: &dyn Device,
+        (first_pace, costs): (Pace, Costs),
+        crew: &Crew,
+    ) -> Self {
         let slot = Self {
             name: maker.name.clone(),
             metrics: crew.metrics.device(&maker.name),
             first_pace,
             seat,
-            costs: Mutex::default(),
+            costs: Mutex::new(costs),
             maker: Mutex::new(maker),
             state: Mutex::new(State { terminator: device.terminator(), ..State::default() }),
             health: crew.health.clone(),

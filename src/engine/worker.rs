@@ -207,10 +207,8 @@ impl Worker {
     }
 
     fn fill(&mut self, entries: &[Entry<Job>]) {
-        match &self.crew.shapes {
-            Some(shapes) => self.inputs.reset_to(shapes.fit(rows(entries), longest(entries)), self.crew.pad_id),
-            None => self.inputs.reset(rows(entries), longest(entries), self.crew.pad_id),
-        }
+        let shape = self.crew.padding.fit(rows(entries), longest(entries));
+        self.inputs.reset_to(shape, self.crew.pad_id);
         for job in entries.iter().map(|e| &e.item) {
             for hypothesis in job.hypotheses.iter() {
                 self.inputs.push(&self.crew.tokenizer, &job.log.ids, hypothesis);
@@ -245,7 +243,7 @@ impl Worker {
         }
         let (cost, worse) = (costs.cost(), costs.is_worse());
         drop(costs);
-        self.asker.cost = cost;
+        self.asker.learns(cost);
         self.asker.probe_after = worse.then_some(PROBE_AFTER);
         let Some(cost) = cost else { return };
         let aim = self.crew.target_run;

@@ -6,6 +6,7 @@ pub mod files;
 pub mod graph;
 pub mod hub;
 mod normalizer;
+mod padding;
 pub mod shapes;
 mod spec;
 pub mod tensors;
@@ -17,6 +18,7 @@ use std::{path::Path, sync::Arc};
 use crate::error::StartError;
 
 pub use files::ModelFiles;
+pub use padding::Padding;
 pub use shapes::Shapes;
 pub use spec::ModelSpec;
 pub use tensors::InputTensors;

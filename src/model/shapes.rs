@@ -9,7 +9,7 @@
 //! A run is padded up to the next of them: a length grows by less than a half, rows by less than their double, and never
 //! beyond the tokens of a run if the run itself is within them at the grid's length.
 
-use super::{InputTensors, tensors::MIN_ROWS};
+use super::tensors::{MIN_ROWS, VECTOR};
 
 /// A grid of rows and lengths.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,10 +24,9 @@ impl Shapes {
     /// For runs of at most `max_tokens` padded tokens and `max_rows` rows, whose longest pair has `longest` tokens. All
     /// are at least 1.
     pub fn new(max_tokens: usize, max_rows: usize, longest: usize) -> Self {
-        let last = InputTensors::padded_len(longest);
-        let step = InputTensors::padded_len(1);
-        let powers = std::iter::successors(Some(step), |n| n.checked_mul(2)).take_while(|n| *n < last);
-        let lengths = powers.flat_map(|n| [n, n + n / 2]).filter(|n| n % step == 0 && *n < last);
+        let last = longest.next_multiple_of(VECTOR);
+        let powers = std::iter::successors(Some(VECTOR), |n| n.checked_mul(2)).take_while(|n| *n < last);
+        let lengths = powers.flat_map(|n| [n, n + n / 2]).filter(|n| n % VECTOR == 0 && *n < last);
         Self { lengths: lengths.chain([last]).collect(), max_tokens, max_rows }
     }
 
@@ -43,7 +42,7 @@ impl Shapes {
     /// Length that a pair of `longest` tokens is padded to: what it costs.
     pub fn padded_len(&self, longest: usize) -> usize {
         let found = self.lengths.iter().find(|len| **len >= longest);
-        found.copied().unwrap_or_else(|| InputTensors::padded_len(longest))
+        found.copied().unwrap_or_else(|| longest.next_multiple_of(VECTOR))
     }
 
     /// Every shape that a run within the limits can have, rows and length; the smallest first.
@@ -112,7 +111,7 @@ mod tests {
                 let (rows, len) = (rows.min(max_rows), len.min(longest));
                 let (padded_rows, padded_len) = shapes.fit(rows, len);
                 prop_assert!(padded_rows >= rows.max(2) && padded_len >= len);
-                prop_assert!(padded_len % 16 == 0 && padded_len <= InputTensors::padded_len(len).max(16) * 3 / 2 + 16);
+                prop_assert!(padded_len % 16 == 0 && padded_len <= len.next_multiple_of(16) * 3 / 2 + 16);
                 if rows * padded_len <= tokens && padded_len * 2 <= tokens {
                     let odd = usize::from(rows % 2 == 1 && rows + 1 > shapes.most_rows(padded_len));
                     prop_assert!(padded_rows * padded_len <= tokens || odd == 1);

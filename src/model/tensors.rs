@@ -2,9 +2,25 @@
 
 use super::PairTokenizer;
 
-/// Rows are padded to a multiple of this many tokens: with it, a row's arithmetic does not depend on its company
-/// (matrix kernels take the same path for it at any batch).
-pub const LENGTH_MULTIPLE: usize = 16;
+/// The longest vector of a CPU in numbers of single precision: with lengths of a multiple of it no kernel has a rest.
+pub const VECTOR: usize = 16;
+
+/// Rows are padded to a multiple of this many tokens on GPUs: 16-bit products want sides that are multiples of it. No bits
+/// are promised there.
+pub const GPU_LENGTH_MULTIPLE: usize = 8;
+
+/// Rows are padded to a multiple of this many tokens on CPUs: with it, a row's arithmetic does not depend on its company.
+///
+/// [`VECTOR`] by its nature; 8 with AVX2, whose vectors are 8 numbers long. With AVX-512 8 is half a vector: there ONNX Runtime's
+/// kernels were seen to keep a row's bits all the same, because they compute a rest as they do a whole vector
+/// (`benches/invariance.rs`, tests of the graphs).
+pub fn length_multiple() -> usize {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+        return 8;
+    }
+    VECTOR
+}
 
 /// Fewest rows in a run: a single row takes other matrix kernels, and would get other bits.
 pub const MIN_ROWS: usize = 2;
@@ -22,22 +38,23 @@ pub struct InputTensors {
     pub rows: usize,
     /// Rows in the tensors, at least [`MIN_ROWS`]; those beyond `rows` repeat the first.
     pub padded_rows: usize,
-    /// Padded length of every row, a multiple of [`LENGTH_MULTIPLE`].
+    /// Padded length of every row.
     pub len: usize,
 }
 
 impl InputTensors {
-    /// Padded length of a row of `len` tokens.
+    /// Padded length of a row of `len` tokens on CPUs.
     pub fn padded_len(len: usize) -> usize {
-        len.next_multiple_of(LENGTH_MULTIPLE)
+        len.next_multiple_of(length_multiple())
     }
 
-    /// Empties the tensors for `rows` rows whose longest has `longest` tokens; `pad_id` fills what is not written.
+    /// Empties the tensors for `rows` rows whose longest has `longest` tokens, padded as for CPUs; `pad_id` fills what is
+    /// not written.
     pub fn reset(&mut self, rows: usize, longest: usize, pad_id: u32) {
         self.reset_to((rows.max(MIN_ROWS), Self::padded_len(longest)), pad_id);
     }
 
-    /// Empties the tensors for this shape: at least [`MIN_ROWS`] rows, and a multiple of [`LENGTH_MULTIPLE`] tokens.
+    /// Empties the tensors for this shape: at least [`MIN_ROWS`] rows, and as many tokens as the longest has or more.
     pub fn reset_to(&mut self, (padded_rows, len): (usize, usize), pad_id: u32) {
         self.rows = 0;
         self.padded_rows = padded_rows;

@@ -16,13 +16,18 @@ use crate::{
 
 impl Memory {
     pub(super) fn recall(&self, question: Question<'_>) -> Result<Known, Unknown> {
-        let Question { handle, log, task, .. } = question;
-        let text = (log.len() <= MAX_LOG_BYTES).then(|| Probe::text(log, task));
-        if let Some(scored) = text.and_then(|text| self.store.get(&text, Instant::now())) {
-            return Ok(self.remembered(handle, scored, StageTimes::default()));
+        if let Some(known) = self.recall_text(question) {
+            return Ok(known);
         }
-        let encoded = handle.encode_short(log, task).ok_or(Unknown(None))?;
+        let encoded = question.handle.encode_short(question.log, question.task).ok_or(Unknown(None))?;
         self.recall_read(question, encoded).map_err(|read| Unknown(Some(read)))
+    }
+
+    /// As `recall`, by the text alone.
+    pub(super) fn recall_text(&self, Question { handle, log, task, .. }: Question<'_>) -> Option<Known> {
+        let text = (log.len() <= MAX_LOG_BYTES).then(|| Probe::text(log, task))?;
+        let scored = self.store.get(&text, Instant::now())?;
+        Some(self.remembered(handle, scored, StageTimes::default()))
     }
 
     /// As `recall`, once it is known what the model would read.

@@ -240,16 +240,24 @@ impl Verdicts {
         }
     }
 
-    /// The answer that can be given at once, in microseconds and without the engine. Whoever has many logs asks for this
-    /// first, and makes no task for those that it has an answer for.
+    /// The answer that can be given without the engine. It takes the time of tokenising a log of at most some KiB. Whoever has
+    /// many logs asks for this first, and makes no task for those that it has an answer for.
     ///
     /// # Errors
     /// [`Unknown`], to be given to [`classify_unknown`](Self::classify_unknown) with the same log and task, once. Dropping
     /// it does no harm.
     pub fn recall(&self, log: &str, task: &Task) -> Result<Answer, Unknown> {
-        let Some(memory) = self.memory.as_ref().filter(|_| self.handle.is_open()) else { return Err(Unknown(None)) };
-        let known = memory.recall(self.question(log, task));
-        known.map(|(classified, outcome)| Answer { classified, outcome: Some(outcome) })
+        let known = self.open_memory().ok_or(Unknown(None))?.recall(self.question(log, task));
+        known.map(remembered)
+    }
+
+    /// The answer to a log that was met before to the last byte: it costs a hash, and no tokens.
+    pub fn recall_text(&self, log: &str, task: &Task) -> Option<Answer> {
+        self.open_memory()?.recall_text(self.question(log, task)).map(remembered)
+    }
+
+    fn open_memory(&self) -> Option<&Memory> {
+        self.memory.as_deref().filter(|_| self.handle.is_open())
     }
 
     /// Scores a log that [`recall`](Self::recall) has no answer for.
@@ -291,6 +299,10 @@ impl Verdicts {
             }
         }
     }
+}
+
+fn remembered((classified, outcome): Known) -> Answer {
+    Answer { classified, outcome: Some(outcome) }
 }
 
 impl Question<'_> {

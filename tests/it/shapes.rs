@@ -1,20 +1,20 @@
 //! Fixed shapes: every run has one of few, all are run before the first request, and no score changes.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use crossbeam_channel::bounded;
 use futures_util::future::join_all;
 use oddlog::{
     config::{Batching, Devices, Scoring},
-    device::{Device, DeviceMaker},
+    device::{Device, DeviceMaker, FakeDevice},
     engine::{Engine, Fleet},
     error::StartError,
     metrics::Metrics,
-    model::{InputTensors, Model, Shapes},
+    model::{InputTensors, Model, Shapes, tensors::length_multiple},
 };
 
 use crate::{
-    engine::{classify, fake, lines, model},
+    engine::{classify, fake, lines, metric, model},
     parity::{onnx_device, root},
 };
 
@@ -22,18 +22,18 @@ fn fixed() -> Batching {
     Batching { max_batch_tokens: 1024, max_batch_rows: 16, fixed_shapes: true, ..Batching::default() }
 }
 
-fn start(model: &Model, maker: DeviceMaker, batching: &Batching) -> Result<Engine, StartError> {
-    let fleet = Fleet { makers: vec![maker], rules: Devices::default() };
+fn start(model: &Model, makers: Vec<DeviceMaker>, batching: &Batching) -> Result<Engine, StartError> {
+    let fleet = Fleet { makers, rules: Devices::default() };
     Engine::start(model, fleet, &Scoring::default(), batching, Metrics::new().unwrap())
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_run_has_a_shape_that_was_run_before() {
     let (model, (tell, told)) = (model(), bounded(4096));
-    let engine = start(&model, fake().telling(tell).maker(), &fixed()).unwrap();
+    let engine = start(&model, vec![fake().telling(tell).maker()], &fixed()).unwrap();
     let shapes = Shapes::new(1024, 32, 512).all();
     let first: Vec<_> = told.try_iter().collect();
-    assert_eq!(first[1..], shapes, "all of them, before anything is served");
+    assert_eq!(first[1..], [&shapes[..], &shapes].concat(), "each twice, before anything is served");
     let known: BTreeSet<_> = first.into_iter().collect();
     assert_eq!(known.len(), shapes.len(), "the first run has one of them, too");
 
@@ -46,7 +46,7 @@ async fn every_run_has_a_shape_that_was_run_before() {
     assert!(runs.len() > 40 && different.len() > 8, "{different:?}");
     assert!(different.is_subset(&known), "{:?}", different.difference(&known));
 
-    let any = start(&model, fake().maker(), &Batching { fixed_shapes: false, ..fixed() }).unwrap();
+    let any = start(&model, vec![fake().maker()], &Batching { fixed_shapes: false, ..fixed() }).unwrap();
     for (log, answer) in logs.iter().zip(answers) {
         assert_eq!(answer.unwrap().scores, classify(&any.handle(), log).await.unwrap().scores);
     }
@@ -58,9 +58,45 @@ fn a_shape_that_does_not_run_is_told_at_the_start() {
     // Two rows for each log.
     let first = Shapes::new(1024, 32, 512).all().into_iter().find(|(rows, len)| rows * len > 700);
     let (rows, len) = first.unwrap();
-    let error = start(&model(), fake().with_memory(memory).maker(), &fixed()).err().unwrap().to_string();
+    let error = start(&model(), vec![fake().with_memory(memory).maker()], &fixed()).err().unwrap().to_string();
     assert!(error.contains(&format!("does not run {rows} rows of {len} tokens: out of memory")), "{error}");
     assert!(error.contains("lower batching.max_batch_tokens"), "{error}");
+}
+
+/// One queue is before all devices, so a log is padded as the most demanding of them wants it.
+#[tokio::test(flavor = "multi_thread")]
+async fn lengths_are_multiples_that_every_device_wants() {
+    let (model, logs) = (model(), lines(60));
+    let mut scores = Vec::new();
+    for (multiples, expected) in [(vec![4], 4), (vec![4, 32], 32), (vec![], length_multiple())] {
+        let (tell, told) = bounded(4096);
+        let maker = |name: &str| FakeDevice::new(name, 2).telling(tell.clone()).maker();
+        let mut makers: Vec<_> = multiples.iter().map(|n| maker(&format!("fake:{n}")).padding_to(*n)).collect();
+        if makers.is_empty() {
+            makers.push(maker("fake:cpu"));
+        }
+        let engine = start(&model, makers, &Batching::default()).unwrap();
+        let handle = engine.handle();
+        let answers = join_all(logs.iter().map(|log| classify(&handle, log))).await;
+        scores.push(answers.into_iter().map(|answer| answer.unwrap().scores).collect::<Vec<_>>());
+        // No further than to the next one: some length is no multiple of twice that.
+        let lens: BTreeSet<_> = told.try_iter().map(|(_, len)| len).collect();
+        assert!(lens.iter().all(|len| len % expected == 0), "{lens:?} of {expected}");
+        assert!(lens.iter().any(|len| len % (2 * expected) != 0), "{lens:?} of {expected}");
+    }
+    assert!(scores[0] == scores[1] && scores[0] == scores[2]);
+}
+
+/// What the warm-up has shown is known before the first request.
+#[test]
+fn what_fixed_shapes_cost_is_known_at_the_start() {
+    let slow = fake().taking(Duration::from_micros(200), Duration::from_micros(2));
+    let engine = start(&model(), vec![slow.maker()], &fixed()).unwrap();
+    let handle = engine.handle();
+    let cost = |of| metric(&handle, &format!("oddlog_device_cost_seconds{{device=\"fake:0\",of=\"{of}\"}}"));
+    // Of 1,000 tokens in rows of 64: never less than the device takes, but for what the fit leaves over.
+    let run = cost("run") + cost("kilotoken") + 0.064 * cost("megapair");
+    assert!(run > 0.9 * 2.2e-3, "{run}");
 }
 
 /// Rows and tokens that a shape adds change no bit of a log's logits.

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     error::StartError,
-    model::{InputTensors, Model},
+    model::{InputTensors, Model, tensors::GPU_LENGTH_MULTIPLE},
 };
 
 /// Length of the rows of a full run after which the session still keeps its scratch memory. Attention's scratch grows
@@ -74,6 +74,7 @@ impl OnnxDevice {
     pub fn cuda_maker(runtime: Runtime, name: String, model: &Model, options: CudaOptions) -> DeviceMaker {
         let model = model.clone();
         DeviceMaker::new(name.clone(), move || Self::cuda(runtime, name.clone(), &model, &options))
+            .padding_to(GPU_LENGTH_MULTIPLE)
     }
 
     fn with(

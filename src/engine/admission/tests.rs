@@ -18,6 +18,7 @@ fn small() -> Admission {
             ..Batching::default()
         },
         2,
+        16,
     )
 }
 

@@ -2,13 +2,17 @@
 //!
 //! ```text
 //! body -> decoder -> Lines -> Format::log -> Window (bounded) -> Output -> parts (bounded) -> socket
+//!                                 `-> Group -> Reader, on any thread -^
 //! ```
+//!
+//! Lines whose text is known are answered at once. Of the others the tokens are needed, which takes most of a stream's time
+//! on the processor: they go in groups to whichever thread of the runtime is free.
 //!
 //! While the window is full, or the client takes no answers, nothing is read, and TCP makes the client wait. What is in
 //! memory does not depend on the body's length.
 
 use std::{
-    io,
+    io, mem,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -20,7 +24,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    super::{batch::ItemError, body::is_of_connection, window::Window},
+    super::{
+        batch::ItemError,
+        body::is_of_connection,
+        window::{Next, Seat, Window},
+    },
     entry::Format,
     lines::{Line, Lines},
     output::{ClientGone, LineError, Outcome, Output, Summary},
@@ -39,6 +47,13 @@ use crate::{
 const CHUNK_BYTES: usize = 32 << 10;
 /// Lines that are cut before other tasks of the thread get their turn: those that are known take some microseconds each.
 const LINES_AT_ONCE: usize = 128;
+/// Lines of a group, and their bytes from which on it takes no further one: it holds its thread about as long as one log that
+/// is tokenised at once may.
+const GROUP_LINES: usize = 32;
+/// See [`GROUP_LINES`].
+const GROUP_BYTES: usize = 8 << 10;
+/// So many lines are tokenised where they are: another thread would not be sooner.
+const FEW: usize = 4;
 
 /// A stream's way in: what is read, and how.
 pub struct Input<R> {
@@ -85,10 +100,10 @@ pub type Ended = Result<(End, Summary), ClientGone>;
 pub struct Pump<R> {
     input: Input<R>,
     output: Output,
-    verdicts: Verdicts,
-    task: Arc<Task>,
+    reader: Reader,
     lines: Lines,
     window: Window<Outcome>,
+    group: Group,
     patience: Duration,
     max_line: usize,
     chunk: Vec<u8>,
@@ -99,24 +114,75 @@ pub struct Pump<R> {
     reason: String,
 }
 
-/// What a line came to, which its request's trace is told.
-fn outcome(answer: Result<Answer, RequestError>, sighting: Option<Sighting>, trace: Option<&Trace>) -> Outcome {
-    if let (Some(trace), Ok(answer)) = (trace, &answer) {
-        trace.one_of_many(&answer.classified.times);
+/// A line whose text is not known, and what was learned from it.
+struct Fresh {
+    seat: Seat,
+    log: String,
+    sighting: Option<Sighting>,
+}
+
+/// Lines that will be read together.
+#[derive(Default)]
+struct Group {
+    lines: Vec<Fresh>,
+    bytes: usize,
+}
+
+impl Group {
+    fn push(&mut self, line: Fresh) {
+        self.bytes += line.log.len();
+        self.lines.push(line);
     }
-    Outcome { result: answer.map(|answer| answer.classified).map_err(|error| ItemError::from(&error)), sighting }
+
+    fn is_full(&self) -> bool {
+        self.lines.len() >= GROUP_LINES || self.bytes >= GROUP_BYTES
+    }
+}
+
+/// Reads lines as the model would.
+#[derive(Clone)]
+struct Reader {
+    verdicts: Verdicts,
+    task: Arc<Task>,
+    trace: Option<Trace>,
+}
+
+impl Reader {
+    /// Answers a line if its tokens are known; else it has to go to the engine.
+    fn read(&self, Fresh { seat, log, sighting }: Fresh) -> (Seat, Next<Outcome>) {
+        let unknown = match self.verdicts.recall(&log, &self.task) {
+            Ok(answer) => return (seat, Next::Done(self.outcome(Ok(answer), sighting))),
+            Err(unknown) => unknown,
+        };
+        let reader = self.clone();
+        let work = async move {
+            // The client waits for its stream and is held back meanwhile: a line that gave up would be a hole in it.
+            let deadline = Instant::now() + reader.verdicts.handle().timeouts().max;
+            let answer = reader.verdicts.classify_unknown(unknown, &log, &reader.task, Class::Bulk, deadline).await;
+            reader.outcome(answer, sighting)
+        };
+        (seat, Next::Run(Box::pin(work)))
+    }
+
+    /// What a line came to, which its request's trace is told.
+    fn outcome(&self, answer: Result<Answer, RequestError>, sighting: Option<Sighting>) -> Outcome {
+        if let (Some(trace), Ok(answer)) = (&self.trace, &answer) {
+            trace.one_of_many(&answer.classified.times);
+        }
+        Outcome { result: answer.map(|answer| answer.classified).map_err(|error| ItemError::from(&error)), sighting }
+    }
 }
 
 impl<R: AsyncRead + Send + Unpin> Pump<R> {
     pub fn new(input: Input<R>, output: Output, verdicts: Verdicts, task: Arc<Task>, config: &Server) -> Self {
         let lost = || ItemError::from(&RequestError::Inference).into();
         Self {
+            reader: Reader { verdicts, task, trace: input.trace.clone() },
             input,
             output,
-            verdicts,
-            task,
             lines: Lines::new(config.max_stream_line_bytes),
             window: Window::new(config.max_stream_lines, config.max_stream_bytes, lost),
+            group: Group::default(),
             patience: Duration::from_millis(config.stream_idle_timeout_ms),
             max_line: config.max_stream_line_bytes,
             chunk: Vec::with_capacity(CHUNK_BYTES),
@@ -167,9 +233,15 @@ impl<R: AsyncRead + Send + Unpin> Pump<R> {
         Ok((end, whole))
     }
 
-    /// Cuts some of what was read into lines, and answers them or gives them to the engine, while there is room; whether
-    /// there may be more.
+    /// Cuts some of what was read into lines, and answers them or has them read, while there is room; whether there may be
+    /// more.
     fn cut(&mut self) -> bool {
+        let more = self.take_some();
+        self.read_group();
+        more
+    }
+
+    fn take_some(&mut self) -> bool {
         for _ in 0..LINES_AT_ONCE {
             if self.window.is_full() {
                 return false;
@@ -203,22 +275,31 @@ impl<R: AsyncRead + Send + Unpin> Pump<R> {
             Err(error) => self.window.put(number, error.into()),
             Ok(Some(log)) => {
                 let sighting = self.output.observe(&log);
-                let unknown = match self.verdicts.recall(&log, &self.task) {
-                    Ok(answer) => {
-                        let outcome = outcome(Ok(answer), sighting, self.input.trace.as_ref());
-                        return self.window.put(number, outcome);
-                    }
-                    Err(unknown) => unknown,
-                };
-                let (verdicts, task, trace) = (self.verdicts.clone(), self.task.clone(), self.input.trace.clone());
-                self.window.run(number, log.len(), async move {
-                    // The client waits for its stream and is held back meanwhile: a line that gave up would be a hole in it.
-                    let deadline = Instant::now() + verdicts.handle().timeouts().max;
-                    let answer = verdicts.classify_unknown(unknown, &log, &task, Class::Bulk, deadline).await;
-                    outcome(answer, sighting, trace.as_ref())
-                });
+                let Reader { verdicts, task, .. } = &self.reader;
+                if let Some(answer) = verdicts.recall_text(&log, task) {
+                    return self.window.put(number, self.reader.outcome(Ok(answer), sighting));
+                }
+                let seat = self.window.reserve(number, log.len());
+                self.group.push(Fresh { seat, log, sighting });
+                if self.group.is_full() {
+                    self.read_group();
+                }
             }
         }
+    }
+
+    /// Has the group's lines read: on a thread that is free, if they are many.
+    fn read_group(&mut self) {
+        let Group { lines, .. } = mem::take(&mut self.group);
+        if lines.len() <= FEW {
+            for line in lines {
+                let (seat, next) = self.reader.read(line);
+                self.window.go_on(seat, next);
+            }
+            return;
+        }
+        let (reader, seats) = (self.reader.clone(), lines.iter().map(|line| line.seat).collect::<Vec<_>>());
+        self.window.run(&seats, async move { lines.into_iter().map(|line| reader.read(line)).collect() });
     }
 
     /// Writes the outcomes that are there, in order, and sends them.
@@ -239,9 +320,10 @@ impl<R: AsyncRead + Send + Unpin> Pump<R> {
                 self.end = Some(End::Whole);
                 if let Some(line) = self.lines.last() {
                     self.take(line);
+                    self.read_group();
                 }
             }
-            Some(Ok(bytes)) => self.verdicts.handle().metrics().stream_bytes(bytes as u64),
+            Some(Ok(bytes)) => self.reader.verdicts.handle().metrics().stream_bytes(bytes as u64),
             // Of the connection itself: there is nobody to tell.
             Some(Err(error)) if is_of_connection(&error) => return Err(ClientGone),
             Some(Err(error)) => {

@@ -67,6 +67,7 @@ impl House {
             max_bulk_tokens: 64,
             max_rows: 8,
             max_padding: 0.25,
+            max_padding_tokens: usize::MAX,
             bulk_share: 0.2,
             max_delay: Duration::ZERO,
             aim: None,
