@@ -132,7 +132,7 @@ async fn members_of_a_trusted_template_are_not_scored() {
     for log in ["request 2 from user a started", "request 77 from user b started"] {
         assert_eq!(court.ask(log).await, Outcome::Template, "{log}");
     }
-    assert_eq!(court.ask("2026-11-25T10:00:00Z INFO request 3 from user c started").await, Outcome::Template);
+    assert_eq!(court.ask("2026-11-25T10:00:00Z request 3 from user c started").await, Outcome::Template);
     assert_eq!(court.ask("request 1 from user a started").await, Outcome::Hit, "the same log comes first");
     assert_eq!(court.ask("disk 1 full").await, Outcome::Miss, "another template");
     assert_eq!(court.runs(), 2.0);

@@ -203,7 +203,7 @@ impl<R: AsyncRead + Send + Unpin> Pump<R> {
             Err(error) => self.window.put(number, error.into()),
             Ok(Some(log)) => {
                 let sighting = self.output.observe(&log);
-                let unknown = match self.verdicts.recall(&log, &self.task) {
+                let unknown = match self.verdicts.recall((&*log, sighting.as_ref()), &self.task) {
                     Ok(answer) => {
                         let outcome = outcome(Ok(answer), sighting, self.input.trace.as_ref());
                         return self.window.put(number, outcome);
@@ -214,7 +214,8 @@ impl<R: AsyncRead + Send + Unpin> Pump<R> {
                 self.window.run(number, log.len(), async move {
                     // The client waits for its stream and is held back meanwhile: a line that gave up would be a hole in it.
                     let deadline = Instant::now() + verdicts.handle().timeouts().max;
-                    let answer = verdicts.classify_unknown(unknown, &log, &task, Class::Bulk, deadline).await;
+                    let log = (&*log, sighting.as_ref());
+                    let answer = verdicts.classify_unknown(unknown, log, &task, Class::Bulk, deadline).await;
                     outcome(answer, sighting, trace.as_ref())
                 });
             }
