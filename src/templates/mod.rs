@@ -14,6 +14,7 @@ mod book;
 mod lists;
 mod mask;
 mod miner;
+mod object;
 mod template;
 mod trust;
 

@@ -11,6 +11,8 @@
 //!
 //! Pure: scores, thresholds and time are arguments. It knows neither messages nor what scoring costs.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 /// Spread of logits within a template, before any was measured: a standard deviation, and the number of members that it
@@ -59,7 +61,7 @@ pub struct Trust {
     /// Sum of their squared distances from it.
     scatter: f32,
     /// The scores of the member nearest to the mean, one a label.
-    scores: Box<[f32]>,
+    scores: Arc<[f32]>,
     /// That member's score of the anomaly label.
     score: f32,
     /// When the last one was scored, in seconds.
@@ -130,12 +132,12 @@ impl Trust {
     /// Whether it is something that was learned, of scores of `labels` labels.
     pub fn is_whole(&self, labels: usize) -> bool {
         let numbers = [self.mean, self.scatter, self.score];
-        let finite = numbers.iter().chain(&self.scores).all(|number| number.is_finite());
+        let finite = numbers.iter().chain(&*self.scores).all(|number| number.is_finite());
         self.scored > 0 && finite && self.scatter >= 0.0 && self.scores.len() == labels
     }
 
     /// Scores of a member like the others, one a label; empty if nothing is known.
-    pub fn scores(&self) -> &[f32] {
+    pub fn scores(&self) -> &Arc<[f32]> {
         &self.scores
     }
 
@@ -198,7 +200,7 @@ mod tests {
     #[test]
     fn what_is_reused_was_scored_and_is_in_the_middle() {
         let trust = learned(&[0.9, 0.6, 0.7]);
-        assert_eq!((trust.scores(), trust.score()), (&[0.7, 1.0 - 0.7][..], 0.7));
+        assert_eq!((&**trust.scores(), trust.score()), (&[0.7, 1.0 - 0.7][..], 0.7));
     }
 
     #[test]

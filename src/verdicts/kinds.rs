@@ -15,7 +15,7 @@ use std::{
 
 use crate::{
     novelty::{masked, unix_ms},
-    templates::{Book, Policy, Settings, SharedBook, State, TemplateId},
+    templates::{Book, Policy, Settings, SharedBook, State, TemplateId, Trust},
 };
 
 /// Places for texts that were answered by a template.
@@ -95,7 +95,7 @@ impl Kinds {
             match trust.state(&self.policy, now_s) {
                 State::Learning => return Use::Ask { wait: true },
                 State::Volatile => return Use::Ask { wait: false },
-                State::Trusted => (trust.doubt(&self.policy, now_s), trust.scores().to_vec(), trust.score()),
+                State::Trusted => (trust.doubt(&self.policy, now_s), trust.scores().clone(), trust.score()),
             }
         };
         let hash = self.hasher.hash_one(input);
@@ -111,7 +111,7 @@ impl Kinds {
         }
         owed[place] = Owed { text, doubts };
         let check = random.f64() < self.check_share;
-        Use::Reuse { scores, score, check }
+        Use::Reuse { scores: scores.to_vec(), score, check }
     }
 
     /// Takes in the scores of a member of the template `id`, unless that was forgotten meanwhile.
@@ -122,9 +122,12 @@ impl Kinds {
     /// Templates that are learning, trusted and volatile.
     pub fn count(&self, now: SystemTime) -> [usize; 3] {
         let now_s = unix_ms(now) / 1000;
-        let book = self.book.lock();
-        let mut counts = [book.len(), 0, 0];
-        for trust in book.trusts() {
+        let (templates, trusts): (usize, Vec<Trust>) = {
+            let book = self.book.lock();
+            (book.len(), book.trusts().cloned().collect())
+        };
+        let mut counts = [templates, 0, 0];
+        for trust in trusts {
             let state = match trust.state(&self.policy, now_s) {
                 State::Learning => continue,
                 State::Trusted => 1,
