@@ -12,7 +12,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    time::Instant,
+    time::SystemTime,
 };
 
 use oddlog::{
@@ -87,7 +87,7 @@ fn read(path: &str) -> Vec<Line> {
 }
 
 fn play(lines: &[Line], passes: usize, max_doubt: f32, check_share: f64) -> Found {
-    let now = Instant::now();
+    let now = SystemTime::now();
     let policy = Policy { boundaries: vec![0.5], max_doubt, ttl_s: u64::MAX };
     let kinds = Kinds::new(policy, check_share, 20_000, 5, now);
     let (mut exact, mut found) = (HashSet::new(), Found::default());
@@ -95,7 +95,7 @@ fn play(lines: &[Line], passes: usize, max_doubt: f32, check_share: f64) -> Foun
         if exact.contains(&line.input) {
             continue;
         }
-        let id = kinds.sight(&line.log);
+        let id = kinds.sight(&line.log, now);
         if let Use::Reuse { score, check, .. } = kinds.decide(id, &line.input, now) {
             let differs = usize::from(!kinds.policy().agree(score, line.score));
             found.reused += 1;

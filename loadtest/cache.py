@@ -103,11 +103,15 @@ def stream(args):
     }
 
 
-def ndjson(server, body):
+def ndjson_body(lines):
+    return "".join(json.dumps({"log_message": line}) + "\n" for line in lines).encode()
+
+
+def ndjson(server, body, query=""):
     """The whole body over one connection, read while it is written; the entries, and the seconds it took."""
     host, port = server.url.removeprefix("http://").split(":")
     head = (
-        "POST /api/v1/analyze/stream HTTP/1.1\r\nhost: oddlog\r\ncontent-type: application/x-ndjson\r\n"
+        f"POST /api/v1/analyze/stream{query} HTTP/1.1\r\nhost: oddlog\r\ncontent-type: application/x-ndjson\r\n"
         f"content-length: {len(body)}\r\n\r\n"
     )
     with socket.create_connection((host, int(port))) as peer:
@@ -168,7 +172,7 @@ def by_mode(args, mode, body, lines, truth):
 def template(args):
     with open(args.lines, errors="replace") as file:
         lines = [line.rstrip("\n") for line in file if line.strip()]
-    body = "".join(json.dumps({"log_message": line}) + "\n" for line in lines).encode()
+    body = ndjson_body(lines)
     # Without a memory a part is enough for the rate; what is exact has the same results (`stream`).
     few = min(args.off_lines or len(lines), len(lines))
     start = b"".join(body.splitlines(keepends=True)[:few])

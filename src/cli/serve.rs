@@ -16,6 +16,8 @@ use super::{
     sockets::{Handed, make_room},
 };
 use crate::{
+    compiled::of_model,
+    config::CacheMode,
     engine::Engine,
     error::StartError,
     http::{self, App},
@@ -63,6 +65,14 @@ pub fn run(args: ServeArgs) -> Result<ExitCode, StartError> {
     let traces = Traces::start(&config.telemetry, metrics.clone())?.map(Arc::new);
     let novelty = || Novelty::open(&config.templates, metrics.templates(), SystemTime::now()).map(Arc::new);
     let novelty = config.learns_templates().then(novelty).transpose()?;
+    // Templates are mined once, whoever asks for them, and trust in them lasts as long as they do.
+    let shared = match &novelty {
+        Some(novelty) if config.cache.mode == CacheMode::Template => {
+            let read_by = format!("{} {}", of_model(&model.files)?, config.model.max_length);
+            Some((novelty.book().clone(), read_by))
+        }
+        _ => None,
+    };
     let engine = Engine::start(&model, devices, &config.scoring, &config.batching, metrics)?;
 
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
@@ -77,7 +87,10 @@ pub fn run(args: ServeArgs) -> Result<ExitCode, StartError> {
     let bound = Duration::from_millis(config.server.shutdown_timeout_ms);
     let answered = runtime.block_on(async {
         let address = config.server.listen;
-        let verdicts = Verdicts::new(engine.handle(), &config.cache);
+        let verdicts = match shared {
+            Some((book, read_by)) => Verdicts::sharing(engine.handle(), &config.cache, book, &read_by),
+            None => Verdicts::new(engine.handle(), &config.cache),
+        };
         let app = App::new(verdicts, config.server.clone(), config.model.source.clone())?.with_log(config.log);
         let app = Arc::new(app.with_traces(traces.clone()).with_novelty(novelty.clone()));
         let doors = handed.open(&config.server)?;

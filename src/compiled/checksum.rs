@@ -15,7 +15,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::error::StartError;
+use crate::{error::StartError, model::ModelFiles};
 
 /// A file younger than this may change again within the same tick of its clock, so it is not remembered.
 const SETTLED_AFTER: Duration = Duration::from_secs(2);
@@ -101,6 +101,32 @@ pub fn of(path: &Path) -> Result<String, StartError> {
     }
 }
 
+/// A name for the model that these files are, in hexadecimal: what it reads and how, whatever folder it is in, and which of
+/// its graphs is run.
+///
+/// # Errors
+/// [`StartError::Io`] if a file cannot be read.
+pub fn of_model(files: &ModelFiles) -> Result<String, StartError> {
+    let folder = files.onnx.parent().unwrap_or(Path::new("."));
+    let fail = |source| StartError::Io { what: format!("reading {}", folder.display()), source };
+    let mut parts = vec![files.config.clone(), files.tokenizer.clone()];
+    for entry in fs::read_dir(folder).map_err(fail)? {
+        let path = entry.map_err(fail)?.path();
+        // The graph, and weights that lie beside it.
+        if path.is_file() && path.file_name().is_some_and(|name| name.to_string_lossy().contains(".onnx")) {
+            parts.push(path);
+        }
+    }
+    parts.sort();
+    let mut sum = Sha256::new();
+    sum.update(files.onnx.file_name().unwrap_or_default().as_encoded_bytes());
+    for part in parts {
+        sum.update(part.file_name().unwrap_or_default().as_encoded_bytes());
+        sum.update(of(&part)?);
+    }
+    Ok(hex(&sum.finalize()))
+}
+
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -152,6 +178,24 @@ mod tests {
         File::options().write(true).open(&other).unwrap().set_modified(times).unwrap();
         fs::rename(&other, &path).unwrap();
         assert_eq!(remembered(&path, folder.path(), later()).unwrap(), abc);
+    }
+
+    #[test]
+    fn a_model_is_its_content_wherever_it_is() {
+        let model = |weights: &str| {
+            let dir = tempfile::tempdir().unwrap();
+            let all =
+                [("config.json", "{}"), ("tokenizer.json", "{}"), ("model.onnx", "g"), ("model.onnx.data", weights)];
+            all.iter().for_each(|(name, text)| fs::write(dir.path().join(name), text).unwrap());
+            fs::write(dir.path().join("README.md"), format!("{:?}", dir.path())).unwrap();
+            let files = ModelFiles::find(dir.path()).unwrap();
+            let twin = ModelFiles { onnx: dir.path().join("model_fp32.onnx"), ..files.clone() };
+            [files, twin].map(|files| of_model(&files).unwrap())
+        };
+        let [own, twin] = model("w");
+        assert_eq!(model("w"), [own.clone(), twin.clone()]);
+        assert_ne!(model("v"), [own.clone(), twin.clone()]);
+        assert_ne!(own, twin, "another graph of the same folder is run");
     }
 
     #[test]

@@ -15,5 +15,6 @@ mod note;
 
 pub use build::{Build, Step, build};
 pub use cache::{Cache, Wanted, cached};
+pub use checksum::of_model;
 pub use gate::{Gate, all_cores, check, compare_with_fp32, least_agreement, made_as};
 pub use note::Note;

@@ -31,7 +31,7 @@ pub struct Cache {
     /// With templates, 0 to 1: share of their answers that are scored all the same, as bulk, to see how often they differ.
     pub check_share: f64,
     /// With templates: how many are known at once; the least useful are forgotten. Each takes about a kilobyte, all
-    /// together at most about 50 MiB.
+    /// together at most about 50 MiB. Where `[templates]` are learned the memory shares them, and their bounds hold.
     pub max_templates: usize,
 }
 

@@ -328,10 +328,10 @@ async fn score(
         if running.len() >= IN_FLIGHT {
             settle(&mut outcomes, running.join_next().await);
         }
-        let (verdicts, task) = (verdicts.clone(), task.clone());
+        let (verdicts, task, sighting) = (verdicts.clone(), task.clone(), sightings[index].clone());
         running.spawn(async move {
             let deadline = deadline.unwrap_or_else(|| Instant::now() + verdicts.handle().timeouts().default);
-            (index, verdicts.classify_by(&log, &task, Class::Bulk, deadline).await)
+            (index, verdicts.classify_by((&*log, sighting.as_ref()), &task, Class::Bulk, deadline).await)
         });
     }
     while let Some(joined) = running.join_next().await {

@@ -135,7 +135,8 @@ pub async fn analyze(app: &App, request: Request<Incoming>) -> Response<Body> {
     let task = app.handle.default_task();
     let Ok(learner) = Learner::new(app, task, Detail::None) else { return server_error() };
     let sighting = learner.observe(&log_message);
-    let answer = app.verdicts.at(threshold).classify_by(&log_message, task, Class::Interactive, deadline).await;
+    let log = (&*log_message, sighting.as_ref());
+    let answer = app.verdicts.at(threshold).classify_by(log, task, Class::Interactive, deadline).await;
     let Answer { classified, outcome } = match answer {
         Ok(answer) => answer,
         Err(error) => return refused(&error),

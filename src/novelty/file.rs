@@ -1,7 +1,7 @@
 //! A snapshot as a file: written whole or not at all, and known to be what was written.
 //!
 //! ```text
-//! "oddlog templates 1\n" | zstd(JSON) | SHA-256 of all before it
+//! "oddlog templates 2\n" | zstd(JSON) | SHA-256 of all before it
 //! ```
 //!
 //! It is written beside its place, brought to disk and then moved there, so that a reader finds the old one or the new one,
@@ -19,8 +19,10 @@ use crate::templates::BookSnapshot;
 
 const NAME: &str = "templates.snapshot";
 const BEGINNING: &[u8] = b"oddlog templates ";
-/// Change it with the form; who reads another version sets it aside.
-const VERSION: &str = "1";
+/// Change it with the form; who reads a version that it does not know sets it aside.
+const VERSION: &str = "2";
+/// Versions that are read. The first had no trust, and lists in full.
+const READ: [&str; 2] = ["1", VERSION];
 const SUM_BYTES: usize = 32;
 /// Fast; templates shrink to a tenth all the same.
 const ZSTD_LEVEL: i32 = 1;
@@ -105,8 +107,11 @@ pub fn read(path: &Path) -> Result<BookSnapshot, Unusable> {
     let rest = bytes.strip_prefix(BEGINNING).ok_or_else(|| content("it is no snapshot of templates"))?;
     let end = rest.iter().take(20).position(|byte| *byte == b'\n').ok_or_else(|| content("its version is broken"))?;
     let version = String::from_utf8_lossy(&rest[..end]);
-    if version != VERSION {
-        return Err(Unusable::Content(format!("it has version {version}, and this program reads version {VERSION}")));
+    if !READ.contains(&&*version) {
+        return Err(Unusable::Content(format!(
+            "it has version {version}, and this program reads {}",
+            READ.join(" and ")
+        )));
     }
     let sum_at = bytes.len().saturating_sub(SUM_BYTES);
     if Sha256::digest(&bytes[..sum_at])[..] != bytes[sum_at..] {

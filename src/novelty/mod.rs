@@ -1,7 +1,7 @@
 //! What is new among logs: the book of templates, shared by all requests, and its snapshots on disk.
 //!
 //! ```text
-//! log -> prefix off -> mask -> [ Mutex<Book> ] -> Sighting
+//! log -> prefix off -> mask -> [ SharedBook ] -> Sighting
 //!                                   `--- copied in a moment -> Keeper (every interval, at the end) -> file
 //! ```
 //!
@@ -14,11 +14,7 @@
 mod file;
 mod keeper;
 
-use std::{
-    future::pending,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::SystemTime,
-};
+use std::{future::pending, sync::Arc, time::SystemTime};
 
 use self::keeper::Keeper;
 use crate::{
@@ -26,12 +22,12 @@ use crate::{
     error::StartError,
     metrics::TemplateMetrics,
     records::log_text,
-    templates::{Book, Listing, Page, Settings, Sighting, TemplateId, mask_start},
+    templates::{Book, Listing, Page, Settings, SharedBook, Sighting, TemplateId, mask_start},
 };
 
 /// See the module.
 pub struct Novelty {
-    book: Mutex<Book>,
+    book: SharedBook,
     /// `None` if nothing is to outlive the process.
     keeper: Option<Keeper>,
     metrics: TemplateMetrics,
@@ -52,16 +48,18 @@ impl Novelty {
             book = kept.load(settings, now)?;
             keeper = Some(kept);
         }
-        let book = Mutex::new(book.unwrap_or_else(|| Book::new(settings, unix_ms(now))));
+        let book = SharedBook::new(book.unwrap_or_else(|| Book::new(settings, unix_ms(now))));
         Ok(Self { book, keeper, metrics })
+    }
+
+    /// The book, for whoever knows more of its templates.
+    pub fn book(&self) -> &SharedBook {
+        &self.book
     }
 
     /// Learns from a log.
     pub fn observe(&self, log: &str, now: SystemTime) -> Sighting {
-        let (mut text, mut masked) = (String::new(), String::new());
-        log_text(log, &mut text);
-        mask_start(&text, &mut masked);
-        let sighting = self.book().observe(&masked, unix_ms(now));
+        let sighting = self.book.lock().observe(&masked(log), unix_ms(now));
         if sighting.first_seen {
             self.metrics.first_seen.increment(1);
         }
@@ -70,18 +68,18 @@ impl Novelty {
 
     /// Notes the verdict on a log of the template. `score` is that of the anomaly label.
     pub fn note_verdict(&self, id: TemplateId, is_anomaly: bool, score: f32) {
-        self.book().note_verdict(id, is_anomaly, score);
+        self.book.lock().note_verdict(id, is_anomaly, score);
     }
 
     /// Some of the templates.
     pub fn page(&self, listing: Listing, now: SystemTime) -> Page {
-        self.book().page(listing, unix_ms(now))
+        self.book.lock().page(listing, unix_ms(now))
     }
 
     /// Brings the gauges up to date, to be called before they are read.
     pub fn gauge(&self, now: SystemTime) {
         let (templates, bytes, forgotten) = {
-            let book = self.book();
+            let book = self.book.lock();
             (book.len(), book.bytes(), book.forgotten())
         };
         self.metrics.templates.set(templates as f64);
@@ -96,7 +94,7 @@ impl Novelty {
     pub fn save(&self, now: SystemTime) {
         let Some(keeper) = &self.keeper else { return };
         let copy = |changes| {
-            let book = self.book();
+            let book = self.book.lock();
             (book.changes() != changes).then(|| (book.changes(), book.snapshot()))
         };
         match keeper.save(copy, now) {
@@ -120,15 +118,18 @@ impl Novelty {
             }
         }
     }
-
-    fn book(&self) -> MutexGuard<'_, Book> {
-        // Its worst state after a panic is a count that was not made.
-        self.book.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
-/// 0 for a clock before 1970.
-fn unix_ms(now: SystemTime) -> u64 {
+/// What counts of a log, masked: the way to its template.
+pub fn masked(log: &str) -> String {
+    let (mut text, mut masked) = (String::new(), String::new());
+    log_text(log, &mut text);
+    mask_start(&text, &mut masked);
+    masked
+}
+
+/// Milliseconds since the Unix epoch; 0 for a clock before 1970.
+pub fn unix_ms(now: SystemTime) -> u64 {
     now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 

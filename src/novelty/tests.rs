@@ -66,7 +66,7 @@ fn what_cannot_be_used_is_set_aside_and_what_was_left_half_is_removed() {
     novelty.save(NOW);
     let whole = fs::read(good.path().join("templates.snapshot")).expect("it is there");
     let mut newer = whole.clone();
-    newer["oddlog templates ".len()] = b'2';
+    newer["oddlog templates ".len()] = b'9';
     let mut flipped = whole.clone();
     let middle = whole.len() / 2;
     flipped[middle] ^= 1;
@@ -74,7 +74,7 @@ fn what_cannot_be_used_is_set_aside_and_what_was_left_half_is_removed() {
     let cases: [(&[u8], &str); 6] = [
         (b"", "no snapshot"),
         (b"something else", "no snapshot"),
-        (&newer, "version 2"),
+        (&newer, "version 9"),
         (&flipped, "checksum"),
         (&whole[..whole.len() - 1], "checksum"),
         (&empty_content, "checksum"),
@@ -141,4 +141,25 @@ fn a_folder_that_cannot_be_written_ends_the_start_and_one_that_goes_away_is_no_e
     ] {
         assert!(text.contains(line), "{line} in {text}");
     }
+}
+
+#[test]
+fn a_snapshot_of_the_first_version_goes_on() {
+    let dir = tempfile::tempdir().expect("it is there");
+    let record = r#"{"first_ms":1000,"last_ms":5000,"rate":0.01,"tally":{"anomalies":1,"normals":2,"score":0.25}}"#;
+    let template = r#"{"id":77,"text":"sshd: deleted blk_-<num> blk_<num>","count":3,"last":3}"#;
+    let json = format!(
+        r#"{{"miner":{{"version":1,"seen":3,"templates":[{template}]}},"records":[[77,{record}]],"since_ms":900,"forgotten":0}}"#
+    );
+    let mut bytes = b"oddlog templates 1\n".to_vec();
+    bytes.extend(zstd::encode_all(json.as_bytes(), 1).expect("it is packed"));
+    let sum = <sha2::Sha256 as sha2::Digest>::digest(&bytes);
+    bytes.extend(sum);
+    fs::write(file::place(dir.path()), bytes).expect("it is written");
+    let novelty = open(dir.path());
+    let sighting = novelty.observe("Dec 10 06:55:46 LabSZ sshd[24200]: deleted blk_1 blk_-2 blk_3", NOW);
+    assert_eq!((sighting.id, sighting.count), (TemplateId(77), 4));
+    novelty.save(NOW);
+    assert!(fs::read(file::place(dir.path())).expect("it is there").starts_with(b"oddlog templates 2\n"));
+    assert_eq!(names(dir.path()), ["templates.snapshot"]);
 }

@@ -1,11 +1,15 @@
-//! What is known of each template beside its words: how often it came and when, and what the verdicts on it were.
+//! What is known of each template beside its words: how often it came and when, what the verdicts on it were, and whether
+//! they may be given to others of it.
 //!
 //! Times are milliseconds since the Unix epoch and come from outside. A clock that is set back makes no time negative. It
 //! does not know how scores come about or where snapshots are kept.
 
 mod listing;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +17,7 @@ pub use self::listing::{Entry, Listing, Order, Page, SortBy};
 use super::{
     miner::{Miner, Snapshot},
     template::{Settings, TemplateId},
+    trust::Trust,
 };
 
 /// Time in seconds after which a rate that is not fed has fallen to a third (1/e).
@@ -66,11 +71,14 @@ struct Record {
     /// Messages a second at `last_ms`.
     rate: f64,
     tally: Tally,
+    /// `None` if no member was scored for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    trust: Option<Trust>,
 }
 
 impl Record {
     fn new(now_ms: u64) -> Self {
-        Self { first_ms: now_ms, last_ms: now_ms, rate: 0.0, tally: Tally::default() }
+        Self { first_ms: now_ms, last_ms: now_ms, rate: 0.0, tally: Tally::default(), trust: None }
     }
 
     /// Messages a second, with a memory of [`RATE_S`].
@@ -92,6 +100,9 @@ pub struct BookSnapshot {
     records: Vec<(TemplateId, Record)>,
     since_ms: u64,
     forgotten: u64,
+    /// See [`Book::judged_by`].
+    #[serde(default)]
+    judge: Option<String>,
 }
 
 /// See the module.
@@ -102,13 +113,32 @@ pub struct Book {
     records: HashMap<TemplateId, Record>,
     since_ms: u64,
     forgotten: u64,
+    judge: Option<String>,
     changes: u64,
+}
+
+/// A book that several parts of the program write in. Clones are the same one.
+#[derive(Debug, Clone)]
+pub struct SharedBook(Arc<Mutex<Book>>);
+
+impl SharedBook {
+    /// Shares a book.
+    pub fn new(book: Book) -> Self {
+        Self(Arc::new(Mutex::new(book)))
+    }
+
+    /// The book, until the guard is dropped.
+    pub fn lock(&self) -> MutexGuard<'_, Book> {
+        // Its worst state after a panic is a count that was not made.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Book {
     /// A book that begins now.
     pub fn new(settings: Settings, now_ms: u64) -> Self {
-        Self { miner: Miner::new(settings), records: HashMap::new(), since_ms: now_ms, forgotten: 0, changes: 0 }
+        let miner = Miner::new(settings);
+        Self { miner, records: HashMap::new(), since_ms: now_ms, forgotten: 0, judge: None, changes: 0 }
     }
 
     /// Learns from a message, as [`super::mask_start`] masked it.
@@ -137,6 +167,41 @@ impl Book {
             self.changes += 1;
             *if is_anomaly { &mut tally.anomalies } else { &mut tally.normals } += 1;
             tally.score = Some(score).filter(|score| score.is_finite());
+        }
+    }
+
+    /// From now on trust rests on the verdicts of `judge`: a name for the model and for what it is asked about `labels` labels.
+    /// What was learned of another one's is forgotten, and what is broken, too. Templates whose trust remains.
+    pub fn judged_by(&mut self, judge: &str, labels: usize) -> usize {
+        let same = self.judge.as_deref() == Some(judge);
+        let mut kept = 0;
+        for record in self.records.values_mut() {
+            record.trust.take_if(|trust| !same || !trust.is_whole(labels));
+            kept += usize::from(record.trust.is_some());
+        }
+        if !same {
+            self.judge = Some(judge.to_owned());
+            self.changes += 1;
+        }
+        kept
+    }
+
+    /// What is known of the verdicts on a template's messages; `None` if nothing is, or if it was forgotten.
+    pub fn trust(&self, id: TemplateId) -> Option<&Trust> {
+        self.records.get(&id)?.trust.as_ref()
+    }
+
+    /// All that is known of verdicts, in no order.
+    pub fn trusts(&self) -> impl Iterator<Item = &Trust> {
+        self.records.values().filter_map(|record| record.trust.as_ref())
+    }
+
+    /// Takes in the scores of a message of the template, one a label, unless that was forgotten meanwhile. `score` is the
+    /// anomaly label's.
+    pub fn learn(&mut self, id: TemplateId, scores: &[f32], score: f32, now_ms: u64) {
+        if let Some(record) = self.records.get_mut(&id) {
+            self.changes += 1;
+            record.trust.get_or_insert_default().learn(scores, score, now_ms / 1000);
         }
     }
 
@@ -177,6 +242,7 @@ impl Book {
             records: self.records.iter().map(|(id, record)| (*id, record.clone())).collect(),
             since_ms: self.since_ms,
             forgotten: self.forgotten,
+            judge: self.judge.clone(),
         }
     }
 
@@ -185,7 +251,7 @@ impl Book {
     /// # Errors
     /// As [`Miner::restore`], or if a record is missing or broken.
     pub fn restore(settings: Settings, snapshot: BookSnapshot) -> Result<Self, String> {
-        let BookSnapshot { miner, records, since_ms, forgotten } = snapshot;
+        let BookSnapshot { miner, records, since_ms, forgotten, judge } = snapshot;
         let miner = Miner::restore(settings, miner)?;
         let mut records: HashMap<TemplateId, Record> = records.into_iter().collect();
         records.retain(|id, _| miner.get(*id).is_some());
@@ -197,7 +263,7 @@ impl Book {
         {
             return Err(format!("the record of template {id} is broken"));
         }
-        Ok(Self { miner, records, since_ms, forgotten, changes: 0 })
+        Ok(Self { miner, records, since_ms, forgotten, judge, changes: 0 })
     }
 }
 

@@ -46,6 +46,14 @@ pub(super) fn renewed(text: &str) -> String {
     without_lists(&text.replace("_-<num>", "_<num>"))
 }
 
+/// Whether a template was made of an object before objects' keys and strings were kept: what it was is not known any more.
+pub(super) fn has_masked_keys(text: &str) -> bool {
+    text.match_indices('{').any(|(at, _)| {
+        let key = text[at + 1..].trim_start().strip_prefix("<str>");
+        key.is_some_and(|rest| rest.trim_start().starts_with(':'))
+    })
+}
+
 fn without_lists(text: &str) -> String {
     let (mut lists, mut out) = (Lists::default(), String::with_capacity(text.len()));
     for word in text.split(' ') {
@@ -77,6 +85,12 @@ mod tests {
             ("( <str>, <str>, <str> )", "( <str>, <str> )"),
         ] {
             assert_eq!(without_lists(text), expected, "{text}");
+        }
+        for text in ["{<str>:<str>}", "app: { <str> : <num>", "x {<*> {<str>: y"] {
+            assert!(has_masked_keys(text), "{text}");
+        }
+        for text in ["<str>: {<str>}", "{", "{<str>", "{<num>: <str>: }", r#"{"a": <num>}"#] {
+            assert!(!has_masked_keys(text), "{text}");
         }
         assert_eq!(renewed("delete blk_-<num> blk_<num> blk_-<num>"), "delete blk_<num>");
     }

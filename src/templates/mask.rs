@@ -1,8 +1,7 @@
 //! A message with what varies masked: numbers, hex, addresses, ids, times, durations, sizes, paths, quoted texts. A list of
 //! them counts as one, for its length varies, too.
 
-use super::atom;
-use super::lists::Lists;
+use super::{atom, lists::Lists, object};
 
 /// Longest quoted text that is taken for one, in bytes.
 const LONGEST_QUOTE: usize = 512;
@@ -14,42 +13,151 @@ fn is_between(b: u8) -> bool {
 
 /// Writes `message` into `masked`: blanks become single spaces, what varies becomes a mask in angle brackets, and masked
 /// words that come again and again stand there once ([`Lists`]). No ASCII digit is left.
+///
+/// In a JSON object ([`object`]) quoted texts are no values that vary: keys and strings are written word by word, each key as the
+/// end of a word of its own, and however blanks stand between them.
 pub fn mask(message: &str, masked: &mut String) {
     masked.clear();
-    let mut lists = Lists::default();
-    let s = message.as_bytes();
-    let mut at = 0;
-    while at < s.len() {
-        let b = s[at];
-        if b.is_ascii_whitespace() || b.is_ascii_control() {
-            if !masked.is_empty() && !masked.ends_with(' ') {
-                lists.end_word(masked);
-                masked.push(' ');
+    let mut masker = Masker { masked, lists: Lists::default() };
+    masker.text(message, 0);
+    masker.end();
+}
+
+struct Masker<'a> {
+    masked: &'a mut String,
+    lists: Lists,
+}
+
+impl Masker<'_> {
+    /// A text that stands in `level` strings of objects.
+    fn text(&mut self, text: &str, level: u32) {
+        let s = text.as_bytes();
+        let mut at = 0;
+        while at < s.len() {
+            let b = s[at];
+            let blank = blank(s, at, level);
+            if blank > 0 {
+                self.blank();
+                at += blank;
+            } else if object::begins(s, at, level) || self.begins_within(s, at, level) {
+                at = self.object(text, at, level);
+            } else if let Some(len) = quoted(s, at, level) {
+                self.masked.push_str("<str>");
+                at += len;
+            } else if is_between(b) {
+                self.masked.push(char::from(b));
+                at += 1;
+            } else {
+                let end = atom_end(s, at, level);
+                put_atom(&text[at..end], self.masked);
+                at = end;
             }
-            at += 1;
-        } else if let Some(len) = quoted(s, at) {
-            masked.push_str("<str>");
-            at += len;
-        } else if is_between(b) {
-            masked.push(char::from(b));
-            at += 1;
-        } else {
-            let end = atom_end(s, at);
-            put_atom(&message[at..end], masked);
-            at = end;
         }
     }
-    masked.truncate(masked.trim_end().len());
-    lists.end_word(masked);
+
+    /// Whether this is a line of an object that has several.
+    fn begins_within(&self, s: &[u8], at: usize, level: u32) -> bool {
+        level == 0 && self.masked.is_empty() && s[at] == b'"' && object::is_key(s, at, level)
+    }
+
+    /// The object that begins at `at`, or of which a part does; where it ends.
+    fn object(&mut self, text: &str, mut at: usize, level: u32) -> usize {
+        let s = text.as_bytes();
+        // A part of an object has its brace on another line.
+        let mut depth = usize::from(s[at] != b'{');
+        while at < s.len() {
+            let b = s[at];
+            let blank = blank(s, at, level);
+            if blank > 0 {
+                self.blank();
+                at += blank;
+            } else if let Some(object::Text { content, is_key, next }) = object::text(s, at, level) {
+                self.masked.push('"');
+                self.text(trimmed(&text[content], level + 1), level + 1);
+                self.masked.push_str(if is_key { "\":" } else { "\"" });
+                if is_key {
+                    self.blank();
+                }
+                at = next;
+            } else if is_between(b) {
+                let (opens, closes) = (matches!(b, b'{' | b'['), matches!(b, b'}' | b']'));
+                depth += usize::from(opens);
+                if b == b']' {
+                    self.blank();
+                }
+                self.masked.push(char::from(b));
+                if matches!(b, b'[' | b',') {
+                    self.blank();
+                }
+                at += 1;
+                if closes {
+                    depth = depth.saturating_sub(1);
+                    if depth == 0 {
+                        return at;
+                    }
+                }
+            } else {
+                let end = s[at..].iter().position(|b| is_between(*b)).map_or(s.len(), |len| at + len);
+                put_atom(&text[at..end], self.masked);
+                at = end;
+            }
+        }
+        at
+    }
+
+    fn blank(&mut self) {
+        if !self.masked.is_empty() && !self.masked.ends_with(' ') {
+            self.lists.end_word(self.masked);
+            self.masked.push(' ');
+        }
+    }
+
+    fn end(mut self) {
+        self.masked.truncate(self.masked.trim_end().len());
+        self.lists.end_word(self.masked);
+    }
+}
+
+/// Bytes of the blank at `at`; 0 if there is none. In strings line breaks and tabs are written with a backslash.
+fn blank(s: &[u8], at: usize, level: u32) -> usize {
+    let b = s[at];
+    let escaped = || level == 1 && b == b'\\' && (at == 0 || s[at - 1] != b'\\') && is_control_letter(s.get(at + 1));
+    if b.is_ascii_whitespace() || b.is_ascii_control() {
+        1
+    } else if escaped() {
+        2
+    } else {
+        0
+    }
+}
+
+fn is_control_letter(b: Option<&u8>) -> bool {
+    matches!(b, Some(b'n' | b't' | b'r'))
+}
+
+/// Without blanks at either end.
+fn trimmed(mut text: &str, level: u32) -> &str {
+    let s = text.as_bytes();
+    let mut begin = 0;
+    while begin < s.len() && blank(s, begin, level) > 0 {
+        begin += blank(s, begin, level);
+    }
+    text = &text[begin..];
+    loop {
+        let s = text.as_bytes();
+        let len = [1, 2].into_iter().find(|len| s.len() >= *len && blank(s, s.len() - len, level) == *len);
+        let Some(len) = len else { return text };
+        text = &text[..text.len() - len];
+    }
 }
 
 /// Where the atom at `at` ends. Commas join the groups of a number.
-fn atom_end(s: &[u8], at: usize) -> usize {
+fn atom_end(s: &[u8], at: usize, level: u32) -> usize {
     let mut end = at;
     while end < s.len() {
         let digit = |i: usize| s.get(i).is_some_and(u8::is_ascii_digit);
         let joins = s[end] == b',' && end > at && digit(end - 1) && digit(end + 1) && digit(end + 2) && digit(end + 3);
-        if is_between(s[end]) && !joins {
+        if (is_between(s[end]) && !joins) || (level > 0 && end > at && blank(s, end, level) > 0) {
             break;
         }
         end += 1;
@@ -58,14 +166,32 @@ fn atom_end(s: &[u8], at: usize) -> usize {
 }
 
 /// Length of the quoted text at `at`, both quotes counted. A quote inside a word is an apostrophe.
-fn quoted(s: &[u8], at: usize) -> Option<usize> {
+fn quoted(s: &[u8], at: usize, level: u32) -> Option<usize> {
     let quote = s[at];
-    if !matches!(quote, b'"' | b'\'' | b'`') || (at > 0 && s[at - 1].is_ascii_alphanumeric()) {
+    if at > 0 && s[at - 1].is_ascii_alphanumeric() {
+        return None;
+    }
+    if level > 0 && quote == b'\\' {
+        return quoted_in_string(s, at, level);
+    }
+    if !matches!(quote, b'"' | b'\'' | b'`') {
         return None;
     }
     let inside = &s[at + 1..s.len().min(at + LONGEST_QUOTE)];
     let ends = |i: &usize| inside.get(i + 1).is_none_or(|b| !b.is_ascii_alphanumeric());
     memchr::memchr_iter(quote, inside).find(|i| *i > 0 && ends(i)).map(|i| i + 2)
+}
+
+/// As `quoted`, for quotes that have backslashes, as in `"user \"bob\" is gone"`.
+fn quoted_in_string(s: &[u8], at: usize, level: u32) -> Option<usize> {
+    let escapes = object::escapes(level);
+    let begin = at + escapes + 1;
+    if s.get(begin - 1) != Some(&b'"') || !s[at..begin - 1].iter().all(|b| *b == b'\\') {
+        return None;
+    }
+    let end = object::closing(&s[..s.len().min(at + LONGEST_QUOTE)], begin, b'"', escapes, level)?;
+    let next = end + escapes + 1;
+    (end > begin && s.get(next).is_none_or(|b| !b.is_ascii_alphanumeric())).then_some(next - at)
 }
 
 fn put_atom(whole: &str, masked: &mut String) {
@@ -149,12 +275,57 @@ mod tests {
         }
     }
 
+    #[test]
+    fn objects() {
+        for (message, expected) in [
+            (
+                r#"{"level":"error","ts":1714633312.44,"msg":"disk failed","id":"01234567-89ab-cdef-0123-456789abcdef"}"#,
+                r#"{"level": "error", "ts": <num>, "msg": "disk failed", "id": "<uuid>"}"#,
+            ),
+            (r#"{ "level" : "error" , "ok" :true }"#, r#"{ "level": "error" , "ok": true }"#),
+            (
+                r#"app: {"a":{"at":"2026-11-25T10:00:00Z","ip":"10.0.0.1:80"},"b":["x","y"],"n":[1,20,300]} took 3 ms"#,
+                r#"app: {"a": {"at": "<time>", "ip": "<ip>"}, "b": [ "x", "y" ], "n": [ <num>, <num> ]} took <num> ms"#,
+            ),
+            (r"req {'user': 'al', 'n': 3} 'bob smith'", r#"req {"user": "al", "n": <num>} <str>"#),
+            (r#"{"msg":"a } b { \" c","x":"y z"}"#, r#"{"msg": "a } b { \" c", "x": "y z"}"#),
+            (r#"{"msg":"user \"bob smith\" can't log in 'now 1'"}"#, r#"{"msg": "user <str> can't log in <str>"}"#),
+            (
+                r#"{"log":"{\"level\":\"warn\",\"msg\":\"no \\\"x y\\\" 7\"}\n","stream":"stdout"}"#,
+                r#"{"log": "{"level": "warn", "msg": "no <str> <num>"}", "stream": "stdout"}"#,
+            ),
+            (r#"{"log":"broke 7\n\tat deadbeef12\n"}"#, r#"{"log": "broke <num> at <hex>"}"#),
+            (r#"{"dir":"C:\\new\\x","url":"http://a/b"}"#, r#"{"dir": "<path>", "url": "<url>"}"#),
+            (r#"{"cut":"off in the midd"#, r#"{"cut": "off in the midd""#),
+            (r#"  "level": "error","#, r#""level": "error","#),
+            (r#""user 7": {"a": "b"}, "c": "d""#, r#""user <num>": {"a": "b"}, "c": "d""#),
+            (r#"user "alice": "x" {"y"}"#, "user <str>: <str> {<str>}"),
+        ] {
+            assert_eq!(masked(message), expected, "{message}");
+        }
+    }
+
     proptest! {
         #[test]
         fn no_digit_is_left_and_blanks_are_single(message in any::<String>()) {
             let out = masked(&message);
             prop_assert!(!out.bytes().any(|b| b.is_ascii_digit()), "{out}");
             prop_assert!(!out.contains("  ") && out.trim_start_matches(' ') == out);
+        }
+
+        #[test]
+        fn no_object_or_what_looks_like_one_breaks_it(
+            pieces in proptest::collection::vec(r#"[{}\[\],:]|\\{0,4}["']|"k":|\\{1,3}[nt]|[a-z]{1,3}|[0-9]{1,3}| |é|\u{0}"#, 0..60),
+        ) {
+            let out = masked(&format!("{{{}", pieces.concat()));
+            prop_assert!(!out.bytes().any(|b| b.is_ascii_digit()), "{out}");
+            prop_assert!(!out.contains("  ") && out.trim_matches(' ') == out);
+        }
+
+        #[test]
+        fn other_ids_in_an_object_give_the_same(a in 0u32..9_999_999, b in 0u32..9_999_999) {
+            let text = |n: u32| format!(r#"{{"ts":{n}.5,"level":"info","took":"{n}ms","at":"10.0.0.{}","path":"/tmp/{n}","msg":"saw blk_{n}"}}"#, n % 256);
+            prop_assert_eq!(masked(&text(a)), masked(&text(b)));
         }
 
         #[test]

@@ -4,6 +4,10 @@
 //! The tree is kept flat: a leaf is the number of words and the first [`Settings::depth`] of them, those that vary taken
 //! as one. A word at which members of a template differ becomes [`WILDCARD`].
 //!
+//! Keys of objects cut a message into *sections*: what stands before the first one, and the value of each. A leaf has all keys, with
+//! their places, and the first words of each section, and each section must be similar: else keys, which are many and
+//! always the same, would make objects alike that say different things.
+//!
 //! Bounded: in templates, in their bytes and in the templates of a leaf, all of which are compared. What is forgotten for
 //! a new one is the least useful of a few ([`LOOKED_AT`]) that a hand passes, or of its leaf. Use is counted up by members
 //! and halved by the hand, so that a template that was frequent long ago does not stay for ever.
@@ -14,11 +18,14 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     lists,
+    object::ends_key,
     template::{Settings, Template, TemplateId, WILDCARD},
 };
 
 /// Which version of masks and leaves a snapshot was made with. Change it when either changes.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
+/// All quoted texts were masked, also the keys of objects.
+const WITHOUT_KEYS: u32 = 2;
 /// Lists were not masked yet.
 const WITH_LISTS: u32 = 1;
 
@@ -159,7 +166,8 @@ impl Miner {
         Snapshot { version: VERSION, seen: self.seen, templates: self.templates().cloned().collect() }
     }
 
-    /// A miner that goes on where `snapshot` was taken; of too many templates those with most members are kept.
+    /// A miner that goes on where `snapshot` was taken; of too many templates those with most members are kept. Templates
+    /// of an earlier version are renewed, and those are left out that no message could join any more.
     ///
     /// # Errors
     /// If it was made by a version that is not known, or holds what no miner writes.
@@ -167,8 +175,11 @@ impl Miner {
         let mut templates = snapshot.templates;
         match snapshot.version {
             VERSION => {}
-            WITH_LISTS => {
-                templates.iter_mut().for_each(|template| template.text = lists::renewed(&template.text).into())
+            WITHOUT_KEYS | WITH_LISTS => {
+                templates.retain(|template| !lists::has_masked_keys(&template.text));
+                if snapshot.version == WITH_LISTS {
+                    templates.iter_mut().for_each(|template| template.text = lists::renewed(&template.text).into());
+                }
             }
             other => return Err(format!("templates of version {other} cannot be used by version {VERSION}")),
         }
@@ -205,12 +216,12 @@ impl Miner {
             return self.join(slot, words, whole);
         }
         let id = TemplateId::of(masked);
-        if let Some(slot) = self.by_id.get(&id).copied() {
-            return self.join(slot, words, false);
-        }
+        // Two names are the same by chance, or because someone has looked for such messages: the older one goes.
+        let twin = self.by_id.get(&id).copied().map(|slot| self.forget(slot));
         let text = words.join(" ").into();
         let template = Template { id, text, count: 1, last: self.seen };
-        let forgotten = self.make_room(template.bytes(), leaf);
+        let mut forgotten = self.make_room(template.bytes(), leaf);
+        forgotten.extend(twin);
         self.insert(template, leaf);
         Matched { id, is_new: true, count: 1, generalised: false, forgotten }
     }
@@ -218,22 +229,46 @@ impl Miner {
     /// The most similar template of the leaf, and whether it covers every word already.
     fn best(&self, words: &[&str], leaf: &str) -> Option<(usize, bool)> {
         let slots = self.leaves.get(leaf)?;
+        let keys: Vec<usize> = (0..words.len()).filter(|at| ends_key(words[*at])).collect();
         let mut best: Option<(usize, Fit)> = None;
         for slot in slots {
             let template = &self.slots[*slot].template;
-            let (mut equal, mut wild) = (0, 0);
-            for (own, word) in template.text.split(' ').zip(words) {
-                equal += usize::from(own == *word);
-                wild += usize::from(own == WILDCARD);
-            }
-            let least = (self.settings.similarity * words.len() as f32).ceil() as usize;
-            let covers = equal + wild >= words.len();
+            let Some((equal, wild)) = self.fit(&template.text, words, &keys) else { continue };
             let fit = (equal, wild, Reverse(template.id));
-            if (equal >= least || covers) && best.is_none_or(|(_, than)| fit > than) {
+            if best.is_none_or(|(_, than)| fit > than) {
                 best = Some((*slot, fit));
             }
         }
         best.map(|(slot, (equal, wild, _))| (slot, equal + wild >= words.len()))
+    }
+
+    /// How many words are equal and how many are wildcards, if a message with these words, of which those at `keys` are keys, may
+    /// join the template `text` of its leaf.
+    fn fit(&self, text: &str, words: &[&str], keys: &[usize]) -> Option<(usize, usize)> {
+        let mut pairs = text.split(' ').zip(words);
+        let (mut equal, mut wild, mut begin) = (0, 0, 0);
+        for end in keys.iter().copied().chain([words.len()]) {
+            let (mut same, mut any, mut varying) = (0, 0, 0);
+            for (own, word) in pairs.by_ref().take(end - begin) {
+                same += usize::from(own == *word);
+                any += usize::from(own == WILDCARD);
+                varying += usize::from(own != *word && own != WILDCARD && own.contains('<') && word.contains('<'));
+            }
+            // A value is often one word, and an id of which a part is masked, such as req-<num>f, is no kind of its own.
+            let covered = same + any + if begin > 0 { varying } else { 0 };
+            let least = (self.settings.similarity * (end - begin) as f32).ceil() as usize;
+            if same < least && covered < end - begin {
+                return None;
+            }
+            (equal, wild) = (equal + same, wild + any);
+            if end < words.len() {
+                // Keys are equal on a leaf.
+                equal += 1;
+                pairs.next();
+            }
+            begin = end + 1;
+        }
+        Some((equal, wild))
     }
 
     fn join(&mut self, slot: usize, words: &[&str], whole: bool) -> Matched {
@@ -244,9 +279,9 @@ impl Miner {
         if !whole {
             let both = template.text.split(' ').zip(words);
             let general: Vec<&str> = both.map(|(own, word)| if own == *word { own } else { WILDCARD }).collect();
-            let before = template.text.len();
+            let before = template.bytes();
             template.text = general.join(" ").into();
-            self.bytes = self.bytes + template.text.len() - before;
+            self.bytes = self.bytes + template.bytes() - before;
         }
         let (id, count) = (template.id, template.count);
         Matched { id, is_new: false, count, generalised: !whole, forgotten: Vec::new() }
@@ -338,13 +373,21 @@ pub fn mask_start(message: &str, masked: &mut String) {
     super::mask(&message[..message.floor_char_boundary(MESSAGE_BYTES)], masked);
 }
 
-/// Where messages with these words are looked for. Words that vary lead the same way.
+/// Where messages with these words are looked for. Words that vary lead the same way, but not keys: so the keys of all that is
+/// on a leaf are equal and at the same places, and stay so when a template becomes more general.
 fn write_leaf(words: &[&str], depth: usize, leaf: &mut String) {
     leaf.clear();
     let _ = write!(leaf, "{}", words.len()); // a String takes everything
-    for word in words.iter().take(depth) {
-        leaf.push(' ');
-        leaf.push_str(if word.contains('<') { WILDCARD } else { word });
+    let mut left = depth;
+    for (at, word) in words.iter().enumerate() {
+        if ends_key(word) {
+            let _ = write!(leaf, " {at}:{word}");
+            left = depth;
+        } else if left > 0 {
+            left -= 1;
+            leaf.push(' ');
+            leaf.push_str(if word.contains('<') { WILDCARD } else { word });
+        }
     }
 }
 

@@ -3,8 +3,8 @@
 //!
 //! ```text
 //! message -> mask: "took <dur> for <ip>" -> miner: the template that it fits, made more general, or a new one
-//!                                           trust: whether its scores may be reused
 //!                                           book:  the template's record -> Sighting
+//!                                           trust: whether its scores may be reused
 //! ```
 //!
 //! Pure and bounded; time is an argument. It does not know requests, models or files.
@@ -14,10 +14,11 @@ mod book;
 mod lists;
 mod mask;
 mod miner;
+mod object;
 mod template;
 mod trust;
 
-pub use book::{Book, BookSnapshot, Entry, Listing, Order, Page, Sighting, SortBy, Tally};
+pub use book::{Book, BookSnapshot, Entry, Listing, Order, Page, SharedBook, Sighting, SortBy, Tally};
 pub use mask::mask;
 pub use miner::{Matched, Miner, Snapshot, mask_start};
 pub use template::{Settings, Template, TemplateId, WILDCARD};

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::object::ends_key;
+
 /// Stands for a word at which members differ.
 pub const WILDCARD: &str = "<*>";
 
@@ -34,9 +36,9 @@ impl std::fmt::Display for TemplateId {
 /// How templates are made.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Settings {
-    /// Words at the beginning that members must share, unless these vary.
+    /// Words at the beginning that members must share, unless these vary; at the beginning of each value of an object, too.
     pub depth: usize,
-    /// 0 to 1: least share of equal words with which a message joins a template.
+    /// 0 to 1: least share of equal words with which a message joins a template; in each value of an object, too.
     pub similarity: f32,
     /// Most templates that are kept.
     pub max_templates: usize,
@@ -71,6 +73,8 @@ pub struct Template {
 impl Template {
     /// Bytes that it takes, about.
     pub(super) fn bytes(&self) -> usize {
-        TEMPLATE_BYTES + self.text.len()
+        // The leaf of one with keys has all of them.
+        let leaf = if self.text.split(' ').any(ends_key) { self.text.len() } else { 0 };
+        TEMPLATE_BYTES + self.text.len() + leaf
     }
 }

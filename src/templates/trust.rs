@@ -11,6 +11,8 @@
 //!
 //! Pure: scores, thresholds and time are arguments. It knows neither messages nor what scoring costs.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 /// Spread of logits within a template, before any was measured: a standard deviation, and the number of members that it
@@ -59,7 +61,7 @@ pub struct Trust {
     /// Sum of their squared distances from it.
     scatter: f32,
     /// The scores of the member nearest to the mean, one a label.
-    scores: Box<[f32]>,
+    scores: Arc<[f32]>,
     /// That member's score of the anomaly label.
     score: f32,
     /// When the last one was scored, in seconds.
@@ -80,6 +82,10 @@ pub enum State {
 impl Trust {
     /// Takes in a member's scores, one a label, of which `score` is the anomaly label's.
     pub fn learn(&mut self, scores: &[f32], score: f32, now_s: u64) {
+        // What is no number says nothing, and no snapshot could keep it.
+        if !score.is_finite() || !scores.iter().all(|score| score.is_finite()) {
+            return;
+        }
         let logit = logit(score);
         if self.scored >= REMEMBERED {
             self.scatter *= 1.0 - 1.0 / self.scored as f32;
@@ -123,8 +129,15 @@ impl Trust {
         }
     }
 
+    /// Whether it is something that was learned, of scores of `labels` labels.
+    pub fn is_whole(&self, labels: usize) -> bool {
+        let numbers = [self.mean, self.scatter, self.score];
+        let finite = numbers.iter().chain(&*self.scores).all(|number| number.is_finite());
+        self.scored > 0 && finite && self.scatter >= 0.0 && self.scores.len() == labels
+    }
+
     /// Scores of a member like the others, one a label; empty if nothing is known.
-    pub fn scores(&self) -> &[f32] {
+    pub fn scores(&self) -> &Arc<[f32]> {
         &self.scores
     }
 
@@ -187,7 +200,7 @@ mod tests {
     #[test]
     fn what_is_reused_was_scored_and_is_in_the_middle() {
         let trust = learned(&[0.9, 0.6, 0.7]);
-        assert_eq!((trust.scores(), trust.score()), (&[0.7, 1.0 - 0.7][..], 0.7));
+        assert_eq!((&**trust.scores(), trust.score()), (&[0.7, 1.0 - 0.7][..], 0.7));
     }
 
     #[test]
@@ -205,6 +218,15 @@ mod tests {
         let trust = learned(&[0.9]);
         assert_eq!((trust.state(&policy(), 10), trust.state(&strict, 10)), (State::Trusted, State::Learning));
         assert!(strict.agree(0.6, 0.8) && !strict.agree(0.8, 0.9) && !strict.agree(0.4, 0.5));
+    }
+
+    #[test]
+    fn what_is_no_number_is_not_learned() {
+        let mut trust = learned(&[0.9]);
+        trust.learn(&[f32::NAN, 0.1], 0.9, 20);
+        trust.learn(&[0.1, 0.9], f32::INFINITY, 20);
+        assert_eq!(trust, learned(&[0.9]));
+        assert!(trust.is_whole(2) && !trust.is_whole(3) && !Trust::default().is_whole(0));
     }
 
     #[test]

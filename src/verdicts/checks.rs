@@ -16,7 +16,7 @@ use std::{
         Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use futures_util::future::join_all;
@@ -139,9 +139,8 @@ async fn one(memory: &Memory, templates: &Templates, handle: &Handle, Check { lo
         metrics.check_failed.increment(1);
         return;
     };
-    let now = Instant::now();
-    memory.store.put(key, memory.store.scored(&classified.scores, classified.truncated, now));
-    templates.kinds.learn(id, &classified.scores, task.anomaly, now);
+    memory.store.put(key, memory.store.scored(&classified.scores, classified.truncated, Instant::now()));
+    templates.kinds.learn(id, &classified.scores, task.anomaly, SystemTime::now());
     let checks = &templates.checks;
     checks.made.fetch_add(1, Ordering::Relaxed);
     if templates.kinds.policy().agree(classified.scores[task.anomaly], score) {

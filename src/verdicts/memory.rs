@@ -32,7 +32,7 @@ impl Memory {
 
     /// As `recall`, once it is known what the model would read.
     pub(super) fn recall_read(&self, question: Question<'_>, encoded: Encoded) -> Result<Known, Read> {
-        let Question { handle, log, task, by_template } = question;
+        let Question { handle, log, template, task, by_template } = question;
         if let Some(scored) = self.store.get(&Probe::input(&encoded.log, task), Instant::now()) {
             self.know(log, task, &scored);
             let times = StageTimes { tokenization: encoded.tokenization, ..StageTimes::default() };
@@ -40,7 +40,7 @@ impl Memory {
         }
         let kind = match &self.templates {
             Some(templates) if by_template && templates.knows(task, handle) => {
-                let id = templates.kinds.sight(log);
+                let id = templates.template(log, template);
                 match templates.reuse(question, &encoded, id) {
                     Ok(classified) => return Ok((classified, Outcome::Template)),
                     Err(wait) => Some(Kind { id, wait }),

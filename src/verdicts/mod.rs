@@ -36,7 +36,7 @@ use std::{
     convert::Infallible,
     future::pending,
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use self::{
@@ -51,7 +51,7 @@ use crate::{
     engine::{Class, Classified, Encoded, Handle},
     error::RequestError,
     metrics::CacheMetrics,
-    templates::TemplateId,
+    templates::{SharedBook, Sighting, TemplateId},
 };
 
 /// Longest log in bytes that is looked for and remembered under its text; a longer one is known by its tokens alone,
@@ -83,11 +83,20 @@ struct Memory {
     templates: Option<Templates>,
 }
 
+/// A log, and its template if that is known already.
+#[derive(Debug, Clone, Copy)]
+pub struct Log<'a> {
+    text: &'a str,
+    template: Option<TemplateId>,
+}
+
 /// A log and what is asked about it.
 #[derive(Clone, Copy)]
 struct Question<'a> {
     handle: &'a Handle,
     log: &'a str,
+    /// Its template, if the book that has it is the one that is asked here.
+    template: Option<TemplateId>,
     task: &'a Task,
     by_template: bool,
 }
@@ -157,6 +166,17 @@ impl Outcome {
 impl Verdicts {
     /// A memory of its own before the engine of `handle`.
     pub fn new(handle: Handle, config: &Cache) -> Self {
+        Self::make(handle, config, Templates::new)
+    }
+
+    /// As [`new`](Self::new), with templates of a book that others write in, too, and that may have trust of an earlier
+    /// process: it counts if that asked the same of the same model, of which `model` is any name for good. Logs that were
+    /// observed in the book come with their templates.
+    pub fn sharing(handle: Handle, config: &Cache, book: SharedBook, model: &str) -> Self {
+        Self::make(handle, config, |handle, config, seats| Templates::sharing(handle, config, seats, book, model))
+    }
+
+    fn make(handle: Handle, config: &Cache, templates: impl FnOnce(&Handle, &Cache, usize) -> Templates) -> Self {
         let now = Instant::now();
         let memory = |templates| {
             let (ttl, shared) = (Duration::from_secs(config.ttl_s), handle.default_task().hypotheses.clone());
@@ -170,7 +190,7 @@ impl Verdicts {
         };
         let memory = match config.mode {
             CacheMode::Exact => Some(memory(None)),
-            CacheMode::Template => Some(memory(Some(Templates::new(&handle, config, MAX_SEATS, now)))),
+            CacheMode::Template => Some(memory(Some(templates(&handle, config, MAX_SEATS)))),
             CacheMode::Off => None,
         };
         Self { handle, memory, by_template: true }
@@ -219,7 +239,7 @@ impl Verdicts {
     ///
     /// # Errors
     /// Any [`RequestError`] but `Invalid`.
-    pub async fn classify(&self, log: &str, task: &Task, class: Class) -> Result<Answer, RequestError> {
+    pub async fn classify(&self, log: impl Into<Log<'_>>, task: &Task, class: Class) -> Result<Answer, RequestError> {
         self.classify_by(log, task, class, Instant::now() + self.handle.timeouts().default).await
     }
 
@@ -229,11 +249,12 @@ impl Verdicts {
     /// Any [`RequestError`] but `Invalid`.
     pub async fn classify_by(
         &self,
-        log: &str,
+        log: impl Into<Log<'_>>,
         task: &Task,
         class: Class,
         deadline: Instant,
     ) -> Result<Answer, RequestError> {
+        let log = log.into();
         match self.recall(log, task) {
             Ok(answer) => Ok(answer),
             Err(unknown) => self.classify_unknown(unknown, log, task, class, deadline).await,
@@ -246,14 +267,14 @@ impl Verdicts {
     /// # Errors
     /// [`Unknown`], to be given to [`classify_unknown`](Self::classify_unknown) with the same log and task, once. Dropping
     /// it does no harm.
-    pub fn recall(&self, log: &str, task: &Task) -> Result<Answer, Unknown> {
-        let known = self.open_memory().ok_or(Unknown(None))?.recall(self.question(log, task));
+    pub fn recall<'a>(&self, log: impl Into<Log<'a>>, task: &Task) -> Result<Answer, Unknown> {
+        let known = self.open_memory().ok_or(Unknown(None))?.recall(self.question(log.into(), task));
         known.map(remembered)
     }
 
     /// The answer to a log that was met before to the last byte: it costs a hash, and no tokens.
     pub fn recall_text(&self, log: &str, task: &Task) -> Option<Answer> {
-        self.open_memory()?.recall_text(self.question(log, task)).map(remembered)
+        self.open_memory()?.recall_text(self.question(log.into(), task)).map(remembered)
     }
 
     fn open_memory(&self) -> Option<&Memory> {
@@ -267,13 +288,14 @@ impl Verdicts {
     pub async fn classify_unknown(
         &self,
         unknown: Unknown,
-        log: &str,
+        log: impl Into<Log<'_>>,
         task: &Task,
         class: Class,
         deadline: Instant,
     ) -> Result<Answer, RequestError> {
+        let log = log.into();
         let Some(memory) = &self.memory else {
-            let classified = self.handle.classify_by(log, task, class, deadline).await?;
+            let classified = self.handle.classify_by(log.text, task, class, deadline).await?;
             return Ok(Answer { classified, outcome: None });
         };
         // As without a memory: who shuts down sends its clients elsewhere.
@@ -284,8 +306,8 @@ impl Verdicts {
         Ok(Answer { classified, outcome: Some(outcome) })
     }
 
-    fn question<'a>(&'a self, log: &'a str, task: &'a Task) -> Question<'a> {
-        Question { handle: &self.handle, log, task, by_template: self.by_template }
+    fn question<'a>(&'a self, Log { text: log, template }: Log<'a>, task: &'a Task) -> Question<'a> {
+        Question { handle: &self.handle, log, template, task, by_template: self.by_template }
     }
 
     /// Brings the gauges up to date, to be called before they are read.
@@ -295,7 +317,7 @@ impl Verdicts {
             memory.metrics.entries.set(entries as f64);
             memory.metrics.bytes.set(bytes as f64);
             if let Some(templates) = &memory.templates {
-                templates.gauge(Instant::now());
+                templates.gauge(SystemTime::now());
             }
         }
     }
@@ -303,6 +325,25 @@ impl Verdicts {
 
 fn remembered((classified, outcome): Known) -> Answer {
     Answer { classified, outcome: Some(outcome) }
+}
+
+impl<'a> From<&'a str> for Log<'a> {
+    fn from(text: &'a str) -> Self {
+        Self { text, template: None }
+    }
+}
+
+impl<'a> From<&'a String> for Log<'a> {
+    fn from(text: &'a String) -> Self {
+        Self { text, template: None }
+    }
+}
+
+impl<'a> From<(&'a str, Option<&Sighting>)> for Log<'a> {
+    /// A log that was observed in the book that is shared, if it was.
+    fn from((text, sighting): (&'a str, Option<&Sighting>)) -> Self {
+        Self { text, template: sighting.map(|sighting| sighting.id) }
+    }
 }
 
 impl Question<'_> {

@@ -9,7 +9,7 @@
 //! Members of a template that is being learned wait for the one that is scored, so that a burst of a new kind costs a few
 //! runs. The lead passes on as between twins ([`super::flights`]).
 
-use std::time::Instant;
+use std::time::SystemTime;
 
 use super::{
     Kind, Known, Memory, Outcome, Question, Terms,
@@ -24,7 +24,7 @@ use crate::{
     engine::{Class, Classified, Encoded, Handle, StageTimes},
     error::RequestError,
     metrics::TrustMetrics,
-    templates::{Policy, TemplateId},
+    templates::{Policy, SharedBook, TemplateId},
 };
 
 /// Times that a log waits for another one of its template before it is scored itself.
@@ -35,22 +35,49 @@ pub struct Templates {
     pub kinds: Kinds,
     pub checks: Checks,
     pub metrics: TrustMetrics,
+    /// Whether logs come with their templates.
+    shares: bool,
     interactive: Flights<TemplateId, ()>,
     bulk: Flights<TemplateId, ()>,
 }
 
 impl Templates {
-    pub fn new(handle: &Handle, config: &Cache, max_seats: usize, now: Instant) -> Self {
-        let policy =
-            Policy { boundaries: boundaries(handle.scoring()), max_doubt: config.max_doubt, ttl_s: config.ttl_s };
-        let seed = fastrand::u64(..);
+    /// With a book of its own.
+    pub fn new(handle: &Handle, config: &Cache, max_seats: usize) -> Self {
+        let kinds = Kinds::new(
+            policy(handle, config),
+            config.check_share,
+            config.max_templates,
+            fastrand::u64(..),
+            SystemTime::now(),
+        );
+        Self::with(kinds, false, handle, max_seats)
+    }
+
+    /// With a book that others write in, too; see [`super::Verdicts::sharing`].
+    pub fn sharing(handle: &Handle, config: &Cache, max_seats: usize, book: SharedBook, model: &str) -> Self {
+        let kept = book.lock().judged_by(&judge(handle, model), handle.default_task().labels.len());
+        if kept > 0 {
+            tracing::info!(templates = kept, "verdicts on templates are known from an earlier process");
+        }
+        let kinds = Kinds::with_book(policy(handle, config), config.check_share, book, fastrand::u64(..));
+        Self::with(kinds, true, handle, max_seats)
+    }
+
+    fn with(kinds: Kinds, shares: bool, handle: &Handle, max_seats: usize) -> Self {
         Self {
-            kinds: Kinds::new(policy, config.check_share, config.max_templates, seed, now),
+            kinds,
             checks: Checks::new(),
             metrics: handle.metrics().trust(),
+            shares,
             interactive: Flights::new(max_seats),
             bulk: Flights::new(max_seats),
         }
+    }
+
+    /// The template of a log, which it may come with.
+    pub fn template(&self, log: &str, given: Option<TemplateId>) -> TemplateId {
+        given.filter(|_| self.shares).unwrap_or_else(|| self.kinds.sight(log, SystemTime::now()))
     }
 
     /// Whether scores that are reused are judged for this threshold, too.
@@ -66,7 +93,7 @@ impl Templates {
     }
 
     /// Brings the gauges up to date.
-    pub fn gauge(&self, now: Instant) {
+    pub fn gauge(&self, now: SystemTime) {
         for (gauge, templates) in self.metrics.states.iter().zip(self.kinds.count(now)) {
             gauge.set(templates as f64);
         }
@@ -79,7 +106,7 @@ impl Templates {
     /// If the model is to be asked: whether others of the template should wait for that.
     pub fn reuse(&self, question: Question<'_>, encoded: &Encoded, id: TemplateId) -> Result<Classified, bool> {
         let Question { handle, log, task, .. } = question;
-        let (scores, score, check) = match self.kinds.decide(id, &Probe::input(&encoded.log, task), Instant::now()) {
+        let (scores, score, check) = match self.kinds.decide(id, &Probe::input(&encoded.log, task), SystemTime::now()) {
             Use::Reuse { scores, score, check } => (scores, score, check),
             Use::Ask { wait } => return Err(wait),
         };
@@ -101,6 +128,15 @@ impl Templates {
             Class::Bulk => &self.bulk,
         }
     }
+}
+
+fn policy(handle: &Handle, config: &Cache) -> Policy {
+    Policy { boundaries: boundaries(handle.scoring()), max_doubt: config.max_doubt, ttl_s: config.ttl_s }
+}
+
+/// A name for all that verdicts on templates rest on.
+fn judge(handle: &Handle, model: &str) -> String {
+    format!("{model} {:?}", handle.scoring())
 }
 
 /// The scores of the anomaly label at which verdicts of requests change that name no threshold of their own.
@@ -167,7 +203,7 @@ impl Memory {
         let (classified, outcome) = self.exactly(question, encoded, terms).await?;
         // A member counts once, however many copies of it come.
         if outcome == Outcome::Miss {
-            templates.kinds.learn(id, &classified.scores, question.task.anomaly, Instant::now());
+            templates.kinds.learn(id, &classified.scores, question.task.anomaly, SystemTime::now());
         }
         Ok((classified, outcome))
     }

@@ -137,6 +137,61 @@ fn a_kill_in_the_middle_of_a_write_loses_what_came_since_the_last_snapshot_and_n
     assert_eq!(names, ["templates.snapshot"], "nothing is left of what was cut off");
 }
 
+/// Sends one log; how it was answered.
+fn outcome(address: &str, log: &str) -> String {
+    let body = serde_json::json!({ "log_message": log }).to_string();
+    let answer = ureq::post(format!("http://{address}/api/v1/analyze")).send(body).unwrap();
+    answer.headers()["x-oddlog-cache"].to_str().unwrap().to_owned()
+}
+
+#[test]
+fn trust_in_templates_survives_a_restart_but_not_another_question() {
+    let dir = tempfile::tempdir().unwrap();
+    let judging = |threshold: &str, template: &str| {
+        serve(|command| {
+            learning(command, dir.path()).env("ODDLOG_CACHE__MODE", "template").env("ODDLOG_CACHE__CHECK_SHARE", "0");
+            command.env("ODDLOG_SCORING__THRESHOLD", threshold).env("ODDLOG_SCORING__HYPOTHESIS_TEMPLATE", template);
+        })
+    };
+    let usual = "This example is {}.";
+    let log = |kind: usize, n: usize| format!("{} of disk {n} ended", word(7919 * kind));
+    let (child, address) = judging("0.5", usual);
+    // The device's scores are as good as random: not every template is trusted after one of them.
+    let trusted: Vec<usize> = (1..40)
+        .filter(|kind| {
+            assert_eq!(outcome(&address, &log(*kind, 1)), "miss");
+            outcome(&address, &log(*kind, 2)) == "template"
+        })
+        .collect();
+    assert!(trusted.len() > 3, "{trusted:?}");
+    end(child);
+    let all = |address: &str, n: usize| -> Vec<String> {
+        trusted.iter().map(|kind| outcome(address, &log(*kind, n))).collect()
+    };
+    let (child, address) = judging("0.5", usual);
+    assert!(all(&address, 3).iter().all(|outcome| outcome == "template"));
+    assert_eq!(count(&address, &log(trusted[0], 4)), 4, "there is one miner: it counts for both");
+    end(child);
+    for (n, threshold, template) in [(5, "0.55", usual), (6, "0.5", usual), (7, "0.5", "This is {}.")] {
+        let (child, address) = judging(threshold, template);
+        assert!(all(&address, n).iter().all(|outcome| outcome == "miss"), "{threshold} {template}");
+        end(child);
+    }
+    // A snapshot that was changed is trusted in nothing.
+    let (child, address) = judging("0.5", usual);
+    all(&address, 8);
+    end(child);
+    let path = dir.path().join("templates.snapshot");
+    let mut bytes = fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let (child, address) = judging("0.5", usual);
+    assert!(all(&address, 9).iter().all(|outcome| outcome == "miss"));
+    assert_eq!(count(&address, &log(trusted[0], 10)), 2);
+    end(child);
+}
+
 #[test]
 fn a_full_disk_is_counted_and_the_server_lives() {
     let dir = tempfile::tempdir().unwrap();
@@ -164,16 +219,16 @@ fn a_full_disk_is_counted_and_the_server_lives() {
 #[test]
 fn a_broken_snapshot_is_set_aside_and_a_folder_that_cannot_be_written_ends_the_start() {
     let dir = tempfile::tempdir().unwrap();
-    fs::write(dir.path().join("templates.snapshot"), "oddlog templates 2\nof tomorrow").unwrap();
+    fs::write(dir.path().join("templates.snapshot"), "oddlog templates 9\nof tomorrow").unwrap();
     let mut command = oddlog(&["serve", "--listen", "127.0.0.1:0"]);
     learning(&mut command, dir.path()).env("ODDLOG_LOG__FORMAT", "json");
     let mut child = command.spawn().unwrap();
     let mut log = BufReader::new(child.stderr.take().unwrap());
     let warning = entry_with(&mut log, "aside");
     assert_eq!(warning["level"], "WARN", "{warning}");
-    assert!(warning["fields"]["reason"].as_str().unwrap().contains("version 2"), "{warning}");
+    assert!(warning["fields"]["reason"].as_str().unwrap().contains("version 9"), "{warning}");
     let aside = PathBuf::from(warning["fields"]["aside"].as_str().unwrap());
-    assert_eq!(fs::read_to_string(aside).unwrap(), "oddlog templates 2\nof tomorrow");
+    assert_eq!(fs::read_to_string(aside).unwrap(), "oddlog templates 9\nof tomorrow");
     entry_with(&mut log, "address");
     let rest = thread::spawn(move || drop(log.read_to_end(&mut Vec::new())));
     end(child);

@@ -1,6 +1,9 @@
 //! The memory of templates around an engine whose device judges by words: who is answered by whom, and what is checked.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use futures_util::future::join_all;
@@ -11,6 +14,7 @@ use oddlog::{
     error::RequestError,
     metrics::Metrics,
     model::InputTensors,
+    templates::{Miner, Settings},
     verdicts::{Answer, Outcome, Verdicts},
 };
 use serde_json::json;
@@ -132,7 +136,7 @@ async fn members_of_a_trusted_template_are_not_scored() {
     for log in ["request 2 from user a started", "request 77 from user b started"] {
         assert_eq!(court.ask(log).await, Outcome::Template, "{log}");
     }
-    assert_eq!(court.ask("2026-11-25T10:00:00Z INFO request 3 from user c started").await, Outcome::Template);
+    assert_eq!(court.ask("2026-11-25T10:00:00Z request 3 from user c started").await, Outcome::Template);
     assert_eq!(court.ask("request 1 from user a started").await, Outcome::Hit, "the same log comes first");
     assert_eq!(court.ask("disk 1 full").await, Outcome::Miss, "another template");
     assert_eq!(court.runs(), 2.0);
@@ -321,4 +325,20 @@ fn a_client_sees_which_answers_are_templates() {
     assert_eq!(answer.header("x-oddlog-cache"), "hit=1, joined=0, miss=1, template=1");
     let answer = batch(json!({ "logs": ["request 5 from user a started"], "labels": ["error", "normal"] }));
     assert_eq!(answer.header("x-oddlog-cache"), "hit=0, joined=0, miss=1", "other labels are another question");
+}
+
+#[test]
+fn lines_of_the_challenge_set_with_other_labels_are_of_other_templates() {
+    let set = concat!(env!("CARGO_MANIFEST_DIR"), "/models/challenge/challenge.tsv");
+    let set = std::fs::read_to_string(set).unwrap();
+    let mut miner = Miner::new(Settings::default());
+    let (mut labels, mut objects) = (HashMap::new(), 0);
+    for line in set.lines().skip(1) {
+        let mut fields = line.split('\t');
+        let (label, text) = (fields.next().unwrap(), fields.nth(1).unwrap());
+        let own = labels.entry(miner.add(text).id).or_insert((label, text));
+        assert_eq!(own.0, label, "{} | {text}", own.1);
+        objects += usize::from(text.contains("{\""));
+    }
+    assert!(objects > 10, "{objects}");
 }

@@ -99,7 +99,7 @@ impl Asker {
         let task = verdicts.handle().default_task();
         let bar = bar(texts.len());
         let answers = texts.iter().map(|text| {
-            let answer = verdicts.classify(text, task, Class::Bulk);
+            let answer = verdicts.classify(*text, task, Class::Bulk);
             async { answer.await.map_err(|e| failed(&e, text)).inspect(|_| bar.inc(1)) }
         });
         let answers = stream::iter(answers).buffered(at_once).try_collect::<Vec<_>>();

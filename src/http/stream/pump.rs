@@ -150,7 +150,7 @@ struct Reader {
 impl Reader {
     /// Answers a line if its tokens are known; else it has to go to the engine.
     fn read(&self, Fresh { seat, log, sighting }: Fresh) -> (Seat, Next<Outcome>) {
-        let unknown = match self.verdicts.recall(&log, &self.task) {
+        let unknown = match self.verdicts.recall((&*log, sighting.as_ref()), &self.task) {
             Ok(answer) => return (seat, Next::Done(self.outcome(Ok(answer), sighting))),
             Err(unknown) => unknown,
         };
@@ -158,7 +158,8 @@ impl Reader {
         let work = async move {
             // The client waits for its stream and is held back meanwhile: a line that gave up would be a hole in it.
             let deadline = Instant::now() + reader.verdicts.handle().timeouts().max;
-            let answer = reader.verdicts.classify_unknown(unknown, &log, &reader.task, Class::Bulk, deadline).await;
+            let log = (&*log, sighting.as_ref());
+            let answer = reader.verdicts.classify_unknown(unknown, log, &reader.task, Class::Bulk, deadline).await;
             reader.outcome(answer, sighting)
         };
         (seat, Next::Run(Box::pin(work)))

@@ -102,6 +102,36 @@ fn a_snapshot_without_a_record_or_with_a_broken_one_is_refused() {
     assert!(Book::restore(Settings::default(), broken).unwrap_err().contains("broken"));
 }
 
+#[test]
+fn trust_goes_on_for_the_judge_that_it_is_of() {
+    let mut book = book(9);
+    let id = observe(&mut book, "disk 7 full", 1000).id;
+    assert_eq!(book.judged_by("one model", 2), 0);
+    let before = book.changes();
+    book.learn(id, &[0.9, 0.1], 0.9, 5000);
+    book.learn(TemplateId(1), &[0.9, 0.1], 0.9, 5000);
+    assert_eq!((book.trusts().count(), book.changes()), (1, before + 1), "what is not known learns nothing");
+    let text = serde_json::to_string(&book.snapshot()).expect("it is there");
+    let back =
+        || Book::restore(Settings::default(), serde_json::from_str(&text).expect("it is there")).expect("it is there");
+    assert_eq!(back().trust(id), book.trust(id));
+    assert!(book.trust(id).is_some());
+    for (judge, labels, kept) in [("one model", 2, 1), ("another model", 2, 0), ("one model", 3, 0)] {
+        let mut back = back();
+        assert_eq!(back.judged_by(judge, labels), kept, "{judge}, {labels} labels");
+        assert_eq!((back.trusts().count(), back.len()), (kept, 1), "the template itself stays");
+    }
+}
+
+#[test]
+fn what_is_forgotten_is_trusted_no_more() {
+    let mut book = book(1);
+    let id = observe(&mut book, "disk 7 full", 0).id;
+    book.learn(id, &[0.9, 0.1], 0.9, 0);
+    observe(&mut book, "link up", 1);
+    assert_eq!((book.trust(id), book.trusts().count()), (None, 0));
+}
+
 proptest! {
     #[test]
     fn novelty_is_bounded_and_monotone(known in 0u64..1 << 40, more in 0u64..1 << 40, seen in 0u64..1 << 41) {

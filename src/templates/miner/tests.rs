@@ -150,10 +150,81 @@ fn a_snapshot_of_the_first_version_goes_on_with_lists_masked() {
     let (blocks, disk) = (miner.add("asked to delete blk_1 blk_-2"), miner.add("disk is sda x full"));
     assert_eq!((blocks.id, blocks.count, blocks.generalised), (TemplateId(1), 4, false));
     assert_eq!((disk.id, disk.count), (TemplateId(2), 4), "where members differ is no list");
-    assert_eq!(miner.snapshot().version, 2);
+    assert_eq!(miner.snapshot().version, VERSION);
+}
+
+#[test]
+fn templates_of_objects_whose_keys_were_masked_are_left_out() {
+    let template = |id, text: &str| Template { id: TemplateId(id), text: text.into(), count: 3, last: 7 };
+    let templates = vec![
+        template(1, "{<str>:<str>,<str>:<num>}"),
+        template(2, "user <str> is gone"),
+        template(3, "app: { <str>: <*>"),
+    ];
+    let mut miner =
+        Miner::restore(Settings::default(), Snapshot { version: 2, seen: 7, templates }).expect("it is known");
+    assert_eq!((miner.templates().len(), miner.seen()), (1, 7));
+    assert_eq!(miner.add("user 'bob' is gone").id, TemplateId(2));
+    assert!(miner.add(r#"{"level":"error","n":7}"#).is_new);
+}
+
+#[test]
+fn objects_with_other_words_are_other_templates() {
+    let mut miner = miner(100);
+    let mut id = |message: &str| miner.add(message).id;
+    let first =
+        id(r#"{"ts":1.5,"level":"error","pid":7,"host":"10.0.0.1","req":"a8f-1","msg":"disk sda of alice failed"}"#);
+    for same in [
+        r#"{"ts":2.75,"level":"error","pid":123,"host":"10.9.8.7","req":"b-77c","msg":"disk sda of alice failed"}"#,
+        r#"{"ts":1.5,"level":"error","pid":7,"host":"10.0.0.1","req":"a8f-1","msg":"disk sda of bob failed"}"#,
+        r#"{ "ts": 1.5, "level": "error", "pid": 7, "host": "10.0.0.1", "req": "a8f-1", "msg": "disk sda of alice failed" }"#
+            .replace("{ ", "{").replace(" }", "}").as_str(),
+    ] {
+        assert_eq!(id(same), first, "{same}");
+    }
+    for other in [
+        r#"{"ts":1.5,"level":"info","pid":7,"host":"10.0.0.1","req":"a8f-1","msg":"disk sda of alice failed"}"#,
+        r#"{"ts":1.5,"level":"error","pid":7,"host":"10.0.0.1","req":"a8f-1","msg":"user sda of alice failed"}"#,
+        r#"{"ts":1.5,"level":"error","pid":7,"host":"10.0.0.1","req":"a8f-1","msg":"disk sda in rack empty"}"#,
+        r#"{"ts":1.5,"level":"error","pid":7,"host":"10.0.0.1","req":"a8f-1","note":"disk sda of alice failed"}"#,
+        r#"{"ts":1.5,"level":"error","pid":7,"host":"10.0.0.1","req":"a8f-1","msg":"disk sda of alice failed","x":1}"#,
+    ] {
+        assert_ne!(id(other), first, "{other}");
+    }
+}
+
+#[test]
+fn one_name_of_two_messages_is_that_of_the_later() {
+    let (id, text) = (TemplateId::of("link up"), "a longer text of another leaf".into());
+    let templates = vec![Template { id, text, count: 3, last: 7 }];
+    let mut miner =
+        Miner::restore(Settings::default(), Snapshot { version: VERSION, seen: 7, templates }).expect("it is whole");
+    let matched = miner.add("link up");
+    assert_eq!((matched.id, matched.is_new, matched.count, matched.forgotten), (id, true, 1, vec![id]));
+    assert_eq!((miner.templates().len(), &*miner.get(id).expect("it is there").text), (1, "link up"));
 }
 
 proptest! {
+    #[test]
+    fn objects_keep_it_whole(
+        messages in proptest::collection::vec(r#"(get )?[{]("[ab]":("[xy]( [pq]| [0-9]){0,4}"|[0-9]|\[[0-9]?(,"[xy]"){0,2}\]),?){0,4}[}]?"#, 0..200),
+        max_templates in 1usize..12,
+    ) {
+        let mut miner = miner(max_templates);
+        for message in &messages {
+            miner.add(message);
+            prop_assert!(miner.find(message).is_some());
+        }
+        // Each is on the leaf where it is looked for, however general it is.
+        let mut leaf = String::new();
+        for (at, slot) in miner.slots.iter().enumerate() {
+            let words: Vec<&str> = slot.template.text.split(' ').collect();
+            write_leaf(&words, miner.settings.depth, &mut leaf);
+            prop_assert!(miner.leaves[&*leaf].contains(&at), "{}", slot.template.text);
+        }
+        prop_assert_eq!(miner.bytes, miner.templates().map(Template::bytes).sum::<usize>());
+    }
+
     #[test]
     fn it_stays_bounded_and_whole(
         messages in proptest::collection::vec("(get|put|user|<|x)( [a-d]| [0-9]{1,3}){0,4}", 0..200),

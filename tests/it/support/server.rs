@@ -99,8 +99,12 @@ impl Setup {
         let traces = Traces::start(&config.telemetry, handle.metrics().clone()).unwrap().map(Arc::new);
         let novelty = || Novelty::open(&config.templates, handle.metrics().templates(), SystemTime::now()).unwrap();
         let novelty = config.learns_templates().then(|| Arc::new(novelty()));
+        let verdicts = match &novelty {
+            Some(novelty) => Verdicts::sharing(handle.clone(), &config.cache, novelty.book().clone(), "tiny"),
+            None => Verdicts::new(handle.clone(), &config.cache),
+        };
         let app = Arc::new(
-            App::new(Verdicts::new(handle.clone(), &config.cache), config.server, "tiny".into())
+            App::new(verdicts, config.server, "tiny".into())
                 .unwrap()
                 .with_log(config.log)
                 .with_traces(traces.clone())
