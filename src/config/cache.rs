@@ -42,7 +42,7 @@ impl Default for Cache {
             max_bytes: 64 << 20,
             ttl_s: 3600,
             max_doubt: 0.25,
-            check_share: 0.02,
+            check_share: 0.05,
             max_templates: 20_000,
         }
     }
