@@ -15,7 +15,8 @@ fn is_between(b: u8) -> bool {
 /// words that come again and again stand there once ([`Lists`]). No ASCII digit is left.
 ///
 /// In a JSON object ([`object`]) quoted texts are no values that vary: keys and strings are written word by word, each key as the
-/// end of a word of its own, and however blanks stand between them.
+/// end of a word of its own, and however blanks stand between them. So are quoted values of logfmt that have several words:
+/// `msg="disk is full"`.
 pub fn mask(message: &str, masked: &mut String) {
     masked.clear();
     let mut masker = Masker { masked, lists: Lists::default() };
@@ -41,6 +42,12 @@ impl Masker<'_> {
                 at += blank;
             } else if object::begins(s, at, level) || self.begins_within(s, at, level) {
                 at = self.object(text, at, level);
+            } else if let Some(object::Text { content, next, .. }) = object::sentence(s, at, level) {
+                self.masked.push('"');
+                self.blank();
+                self.text(trimmed(&text[content], 1), 1);
+                self.masked.push('"');
+                at = next;
             } else if let Some(len) = quoted(s, at, level) {
                 self.masked.push_str("<str>");
                 at += len;
@@ -269,6 +276,8 @@ mod tests {
             ("é 5 ü", "é <num> ü"),
             ("delete blk_1 blk_-2 blk_3", "delete blk_<num>"),
             ("sets node-1 0x1fc <ok> node-2 0x1fd <ok>\tnode-9 0x1fe <ok> done", "sets node-<num> <hex> <ok> done"),
+            ("level=info msg=\"disk 7 is full\" took=9ms", "level=info msg=\" disk <num> is full\" took=<dur>"),
+            (r#"msg="said \"hi bob\" twice" user="bob""#, "msg=\" said <str> twice\" user=<str>"),
             ("", ""),
         ] {
             assert_eq!(masked(message), expected, "{message}");

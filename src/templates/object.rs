@@ -1,5 +1,5 @@
 //! JSON objects in messages, and Python's, which look alike: where they begin, what their strings are, and how their keys
-//! stand in a masked text.
+//! stand in a masked text. Pairs of logfmt whose value is a quoted sentence are like them.
 //!
 //! A string of an object may have an object in it, whose quotes then have a backslash each, as in the logs of containers, and
 //! that one's strings another one, whose quotes have three. How many strings a text stands in is its *level*.
@@ -49,6 +49,15 @@ pub(super) fn text(s: &[u8], at: usize, level: u32) -> Option<Text> {
     Some(Text { content: begin..end, is_key, next: if is_key { colon + 1 } else { next } })
 }
 
+/// The value of a logfmt pair that begins at `at`, if it is quoted and has several words. One word in quotes is more likely a name.
+pub(super) fn sentence(s: &[u8], at: usize, level: u32) -> Option<Text> {
+    let (key, quote) = (s.get(..at)?.last_chunk::<2>()?, s[at]);
+    let is_value = level == 0 && quote == b'"' && key[1] == b'=' && (key[0].is_ascii_alphanumeric() || key[0] == b'_');
+    let found = is_value.then(|| text(s, at, level))??;
+    let words = s[found.content.clone()].trim_ascii();
+    (!found.is_key && words.iter().any(u8::is_ascii_whitespace)).then_some(found)
+}
+
 /// Where the content ends that begins at `begin`. `escapes` backslashes are the quote's, whatever stands before them.
 pub(super) fn closing(s: &[u8], begin: usize, quote: u8, escapes: usize, level: u32) -> Option<usize> {
     // A backslash of the content is written as so many.
@@ -72,7 +81,7 @@ fn blanks(s: &[u8], at: usize) -> usize {
 
 /// Whether a word of a masked text is the end of a key. What follows it, up to the next one, is its value.
 pub(super) fn ends_key(word: &str) -> bool {
-    word.ends_with("\":")
+    word.ends_with("\":") || word.ends_with("=\"")
 }
 
 #[cfg(test)]
@@ -105,6 +114,24 @@ mod tests {
         ] {
             assert_eq!(content(s, level), expected, "{s}");
         }
+    }
+
+    #[test]
+    fn sentences_are_quoted_values_of_several_words() {
+        let found = |s: &str, at| sentence(s.as_bytes(), at, 0).map(|text| s[text.content].to_owned());
+        assert_eq!(found(r#"msg="is \"so\" full" x"#, 4), Some(r#"is \"so\" full"#.to_owned()));
+        assert_eq!(found(r#"msg="is cut"#, 4), Some("is cut".to_owned()));
+        for (s, at) in [
+            (r#"user="bob""#, 5),
+            (r#"user=" bob ""#, 5),
+            (r#"="a b""#, 1),
+            (r#""a b""#, 0),
+            (r#"x "a b""#, 2),
+            (r#"x="a b":"#, 2),
+        ] {
+            assert_eq!(found(s, at), None, "{s}");
+        }
+        assert_eq!(sentence(br#"x="a b""#, 2, 1), None);
     }
 
     #[test]

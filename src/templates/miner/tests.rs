@@ -194,6 +194,22 @@ fn objects_with_other_words_are_other_templates() {
 }
 
 #[test]
+fn logfmt_with_another_sentence_is_another_template() {
+    let mut miner = miner(100);
+    let mut id = |message: &str| miner.add(message).id;
+    let first = id(r#"level=info msg="disk 7 failed" user="bob" took=14ms"#);
+    assert_eq!(id(r#"level=info msg="disk 12 failed" user="alice" took=2s"#), first);
+    for other in [
+        r#"level=error msg="disk 7 failed" user="bob" took=14ms"#,
+        r#"level=info msg="user 7 failed" user="bob" took=14ms"#,
+        r#"level=info msg="disk 7 failed" user="bob" took=14ms x=1"#,
+        r#"level=info note="disk 7 failed" user="bob" took=14ms"#,
+    ] {
+        assert_ne!(id(other), first, "{other}");
+    }
+}
+
+#[test]
 fn one_name_of_two_messages_is_that_of_the_later() {
     let (id, text) = (TemplateId::of("link up"), "a longer text of another leaf".into());
     let templates = vec![Template { id, text, count: 3, last: 7 }];
