@@ -78,7 +78,7 @@ hostile: build ## hostile clients beside one that behaves, and SIGTERM under loa
 	$(PYTHON) loadtest/sigterm.py
 
 fuzz: onnxruntime ## fuzz each target, RUNS=200000 times (needs cargo-fuzz; RUSTC_BOOTSTRAP lets a stable compiler count coverage)
-	@cd fuzz && for target in body lines head text config; do mkdir -p corpus/$$target && \
+	@cd fuzz && for target in body lines head text templates config; do mkdir -p corpus/$$target && \
 	  RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run --sanitizer none $$target corpus/$$target seeds/$$target -- -runs=$(or $(RUNS),200000) \
 	  -max_len=4096 -timeout=10 -rss_limit_mb=1024 -print_final_stats=1 || exit 1; done
 

@@ -31,7 +31,12 @@ CONNECTION_MB = 40 / 1024
 
 
 def neighbour(server, lines, seed):
-    return driver.Load(server.url, lines, singles=2, batches=0, streams=0, keep=True, seed=seed)
+    """It has its connections before an attack begins: a server that is full takes nobody."""
+    load = driver.Load(server.url, lines, singles=2, batches=0, streams=0, keep=True, seed=seed)
+    until = time.monotonic() + 10
+    while len(load.latencies) < 8 and time.monotonic() < until:
+        time.sleep(0.01)
+    return load
 
 
 def met(load):

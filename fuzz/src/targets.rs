@@ -3,7 +3,12 @@
 
 use std::{cell::RefCell, fs, sync::LazyLock};
 
-use oddlog::{config::Config, model::PairTokenizer};
+use oddlog::{
+    config::Config,
+    model::PairTokenizer,
+    records::recognise,
+    templates::{Miner, Settings, mask},
+};
 use serde_json::value::RawValue;
 
 use crate::support::{Answer, Connection, Running, Setup, server::tiny_model};
@@ -122,6 +127,26 @@ pub fn text(data: &[u8]) {
     assert!(encoded.ids.iter().all(|id| !SPECIAL.contains(id)), "{text:?}: {encoded:?}");
     let again = TOKENIZER.encode_log(&text, 4..=6);
     assert_eq!(encoded, again);
+}
+
+/// Lines of a log, one miner for all of them: masks leave no digit, bounds hold, and what was learned can be kept.
+pub fn templates(data: &[u8]) {
+    let settings = Settings { max_templates: 12, max_bytes: 8 << 10, max_on_leaf: 4, ..Settings::default() };
+    let (text, mut miner, mut masked) = (String::from_utf8_lossy(data), Miner::new(settings), String::new());
+    for line in text.split('\n') {
+        let message = &line[recognise(line).len..];
+        mask(message, &mut masked);
+        let whole =
+            !masked.bytes().any(|b| b.is_ascii_digit()) && !masked.contains("  ") && masked.trim_matches(' ') == masked;
+        assert!(whole, "{message:?}: {masked:?}");
+        let matched = miner.add(message);
+        assert!(miner.get(matched.id).is_some_and(|template| template.count == matched.count), "{message:?}");
+        assert!(miner.find(message).is_some(), "{message:?}");
+        assert!(miner.templates().len() <= 12, "{message:?}");
+    }
+    let kept = serde_json::to_vec(&miner.snapshot()).unwrap();
+    let again = Miner::restore(settings, serde_json::from_slice(&kept).unwrap()).unwrap();
+    assert_eq!((again.seen(), again.templates().len()), (miner.seen(), miner.templates().len()));
 }
 
 /// Configuration files: read, or refused with a text of one line.

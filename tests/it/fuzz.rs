@@ -69,6 +69,11 @@ fn texts() {
 }
 
 #[test]
+fn templates() {
+    run("templates", targets::templates);
+}
+
+#[test]
 fn configurations() {
     run("config", targets::config);
 }
