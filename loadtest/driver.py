@@ -53,10 +53,12 @@ class Load:
     """Closed loops: `singles` and `batches` clients with one request open each, `streams` that write while they read."""
 
     def __init__(self, url, lines, singles=12, batches=2, streams=1, batch=64, stream_lines=1000, keep=False, seed=0,
-                 poison=None):
+                 poison=None, per_connection=500):
         self.address = url.removeprefix("http://")
         self.lines, self.batch, self.stream_lines, self.poison = lines, batch, stream_lines, poison
         self.counts, self.lock, self.ended = collections.Counter(), threading.Lock(), threading.Event()
+        # Single requests until a client opens another connection.
+        self.per_connection = per_connection
         # Seconds since the start and ms of each single request, if they are kept.
         self.latencies = [] if keep else None
         self.notes, self.noted = [], collections.Counter()
@@ -125,7 +127,7 @@ class Load:
         connection = http.client.HTTPConnection(self.address, timeout=90)
         connection.connect()
         with contextlib.closing(connection):
-            for n in range(500):
+            for n in range(self.per_connection):
                 if self.ended.is_set():
                     return
                 text, name = next(texts), f"{number}-{n}-{random.getrandbits(32):x}"

@@ -31,8 +31,8 @@ CONNECTION_MB = 40 / 1024
 
 
 def neighbour(server, lines, seed):
-    """It has its connections before an attack begins: a server that is full takes nobody."""
-    load = driver.Load(server.url, lines, singles=2, batches=0, streams=0, keep=True, seed=seed)
+    """It has its connections before an attack begins, and keeps them: a server that is full takes nobody."""
+    load = driver.Load(server.url, lines, singles=2, batches=0, streams=0, keep=True, seed=seed, per_connection=10**6)
     until = time.monotonic() + 10
     while len(load.latencies) < 8 and time.monotonic() < until:
         time.sleep(0.01)
