@@ -1,6 +1,6 @@
 """Log lines and hypotheses as padded id arrays.
 
-What it is: what the server does before it runs a batch (pairs, truncation of the line only, padding to a multiple of 16), for
+What it is: what the server does before it runs a batch (pairs, truncation of the line only, padding to a multiple of 16, as without AVX2), for
 calibration and checks. It does not know the graph.
 """
 
