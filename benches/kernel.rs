@@ -80,7 +80,7 @@ fn attention(bencher: Bencher, (sequences, length): (usize, usize)) {
     bencher.counter(ItemsCount::new(2 * 4 * sequences * length * length * HIDDEN)).bench_local(|| {
         layer = (layer + 2) % tables.len();
         let positions = Positions { keys: &tables[layer], queries: &tables[layer + 1], columns: &columns };
-        let attention = Attention::new(HEADS, SIZE, positions).expect("the tables fit");
+        let attention = Attention::disentangled(HEADS, SIZE, positions).expect("the tables fit");
         let inline = |tasks: usize, task: &(dyn Fn(usize) + Sync)| {
             (0..tasks).for_each(task);
             Ok::<(), std::convert::Infallible>(())

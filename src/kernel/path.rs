@@ -102,6 +102,11 @@ impl Path {
         *BEST.get_or_init(|| Self::available()[0])
     }
 
+    /// Whether it uses more of the processor than plain Rust does.
+    pub fn has_vectors(self) -> bool {
+        !std::ptr::eq(self.0, &scalar::SCALAR)
+    }
+
     /// Its name, for example `avx512-vnni`.
     pub fn name(self) -> &'static str {
         self.0.name

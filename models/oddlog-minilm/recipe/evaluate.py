@@ -23,7 +23,8 @@ class Scorer:
         self.tok = Tokenizer.from_file(os.path.join(folder, "tokenizer.json"))
         self.max_len = max_len
         self.cls, self.sep = self.tok.token_to_id("[CLS]"), self.tok.token_to_id("[SEP]")
-        onnx = [p for p in (os.path.join(folder, "model.onnx"), os.path.join(folder, "onnx", "model.onnx")) if os.path.exists(p)]
+        # What ships needs oddlog's operators; its twin does not.
+        onnx = [p for p in (os.path.join(folder, "model_fp32.onnx"), os.path.join(folder, "model.onnx"), os.path.join(folder, "onnx", "model.onnx")) if os.path.exists(p)]
         if onnx:
             import onnxruntime as ort
             o = ort.SessionOptions()

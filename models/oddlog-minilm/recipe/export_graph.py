@@ -1,10 +1,10 @@
-"""The BERT classifier as a hand-written ONNX graph.
+"""The BERT classifier as a hand-written ONNX graph, in operators that every ONNX Runtime has.
 
 What it is: one function that lays out the graph (embeddings, encoder layers, pooler, classifier) for any way of doing the
-linear layers. It does not know how weights are quantised, where activation scales come from, or how files are laid out.
+linear layers. It does not know how weights are quantised or how files are laid out.
 
 Layout decisions, all of them exact:
-  * query, key and value are three GEMMs on one quantised input: a fused one would need a copying Split;
+  * query, key and value are three GEMMs on one input: a fused one would need a copying Split;
   * the query scale 1/sqrt(head size) is folded into the query weights;
   * attention is fp32, one GEMM per head and sequence, so that a sequence never sees its batch company;
   * residuals are added by `Sum`: `Add` before LayerNormalization is fused by ONNX Runtime into SkipLayerNormalization,
@@ -42,6 +42,10 @@ class Graph:
     def ms(self, kind, inputs, **attributes):
         return self.op(kind, inputs, domain="com.microsoft", **attributes)
 
+    def own(self, kind, inputs, **attributes):
+        """One of oddlog's operators."""
+        return self.op(kind, inputs, domain="oddlog", **attributes)
+
     def model(self, outputs, doc, metadata):
         """The finished ModelProto. Inputs are int64 [batch, seq]; `outputs` maps a name to its shape (None: unknown)."""
         names = ("input_ids", "attention_mask", "token_type_ids")
@@ -49,7 +53,7 @@ class Graph:
         outs = [helper.make_tensor_value_info(n, TensorProto.FLOAT, shape) for n, shape in outputs.items()]
         tensors = [numpy_helper.from_array(a, n) for n, a in self.initializers.items()]
         graph = helper.make_graph(self.nodes, "oddlog-minilm", inputs, outs, tensors)
-        opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid("com.microsoft", 1)]
+        opsets = [helper.make_opsetid("", OPSET), *(helper.make_opsetid(d, 1) for d in sorted({n.domain for n in self.nodes} - {""}))]
         model = helper.make_model(graph, opset_imports=opsets, producer_name="oddlog", ir_version=8, doc_string=doc)
         helper.set_model_props(model, metadata)
         return model
@@ -60,12 +64,12 @@ def build(weights, layers, doc="", metadata=None, taps=False):
 
     `weights`: an `export_weights.Weights`, for the sizes and the LayerNorm parameters.
     `layers`: one of `export_layers`, for the embedding tables and the linear layers.
-    `taps`: also gives every linear layer's input as an output `in:<layer>`, for calibration.
+    `taps`: also gives every output projection's input as an output `in:<layer>`, for calibration.
     """
     g, w, tapped = Graph(), weights, {}
 
     def linear(name, x, parts=1):
-        if taps:
+        if taps and name.endswith(".out"):
             tapped[g.op("Identity", [x], name="in:" + name)] = None
         results = layers.linear(g, name, x, parts)
         return results if parts > 1 else results[0]

@@ -1,11 +1,22 @@
-"""The ways of doing the linear layers and the embeddings in ONNX, for `export_graph.build`.
+"""The ways of doing the linear layers and the embeddings in operators of ONNX, for `export_graph.build`.
 
-What it is: `Float` (the true weights), `Twin` (the shipped integers, dequantised, fp32 arithmetic) and `Int8` (what ships).
-It does not know how the integers were chosen.
+What it is: `Float` (the true weights) and `Twin` (the shipped integers, dequantised, fp32 arithmetic). It does not know how the
+integers were chosen. What ships is laid out by `export_packed`.
 """
 
 import numpy as np
 from onnx import TensorProto
+
+from export_quant import BLOCK, STEP, packed
+
+
+def rows_of(g, name, tables, arrays, ids):
+    """Rows of an embedding table, dequantised if `tables` has it in integers."""
+    if name not in tables:
+        return g.op("Gather", [g.const(name, arrays[name]), ids])
+    integers, scale = tables[name]
+    rows = g.op("Cast", [g.op("Gather", [g.const(name, integers), ids])], to=TensorProto.FLOAT)
+    return g.op("Mul", [rows, g.op("Gather", [g.const(name + ".scale", scale[:, None]), ids])])
 
 
 class Float:
@@ -15,8 +26,7 @@ class Float:
         self.weights = weights
 
     def table(self, g, name, ids):
-        """Rows of an embedding table."""
-        return g.op("Gather", [g.const(name, self.weights.arrays[name]), ids])
+        return rows_of(g, name, {}, self.weights.arrays, ids)
 
     def linear(self, g, name, x, parts=1):
         """`parts` results of equal width."""
@@ -28,49 +38,30 @@ class Float:
 
 
 class Twin:
-    """fp32 arithmetic on the integers that ship."""
+    """fp32 arithmetic on the integers that ship, which lie in blocks: what turns them round is done once, when a session opens."""
 
     def __init__(self, weights, plans, tables):
         self.weights, self.plans, self.tables = weights, plans, tables
 
     def table(self, g, name, ids):
-        if name not in self.tables:
-            return Float.table(self, g, name, ids)
-        integers, scale = self.tables[name]
-        rows = g.op("Cast", [g.op("Gather", [g.const(name, integers), ids])], to=TensorProto.FLOAT)
-        return g.op("Mul", [rows, g.op("Gather", [g.const(name + ".scale", scale[:, None]), ids])])
-
-    def balanced(self, g, name, x):
-        balance = self.plans[name].balance
-        return x if balance is None else g.op("Mul", [x, g.const(name + ".balance", 1 / balance)])
-
-    def split(self, name, parts):
-        p = self.plans[name]
-        return enumerate(zip(np.split(p.weight, parts, 1), np.split(p.weight_scale, parts), np.split(p.bias, parts)))
+        return rows_of(g, name, self.tables, self.weights.arrays, ids)
 
     def linear(self, g, name, x, parts=1):
         if name not in self.plans:
             return Float.linear(self, g, name, x, parts)
-        x, results = self.balanced(g, name, x), []
-        for i, (weight, scale, bias) in self.split(name, parts):
-            floats = g.op("Cast", [g.const(f"{name}{i}.weight", weight)], to=TensorProto.FLOAT)
-            floats = g.op("Mul", [floats, g.const(f"{name}{i}.weight_scale", scale)])
-            results.append(g.op("Add", [g.op("MatMul", [x, floats]), g.const(f"{name}{i}.bias", bias)]))
-        return results
+        plan, results = self.plans[name], []
+        inputs, outputs = plan.weight.shape
+        blocks = g.const(name + ".weight", packed(plan.weight))
+        scale, bias = g.const(name + ".scale", plan.scale), g.const(name + ".bias", plan.bias)
+        width = outputs // parts
 
+        def part(values, size, i):
+            """The i-th part along the first axis, `size` long."""
+            return values if parts == 1 else g.op("Slice", [values, g.ints(i * size), g.ints((i + 1) * size), g.ints(0)])
 
-class Int8(Twin):
-    """uint8 activations with constant scales, int8 weights, int32 sums; scales and bias in the GEMM's own last pass."""
-
-    def linear(self, g, name, x, parts=1):
-        if name not in self.plans:
-            return Float.linear(self, g, name, x, parts)
-        p = self.plans[name]
-        scale, zero = g.const(name + ".scale", np.array(p.scale)), g.const(name + ".zero", np.array(p.zero))
-        x = g.op("QuantizeLinear", [self.balanced(g, name, x), scale, zero])
-        results = []
-        for i, (weight, weight_scale, bias) in self.split(name, parts):
-            constants = [(f"{name}{i}.weight", weight), (f"{name}{i}.weight_scale", weight_scale), (f"{name}{i}.bias", bias)]
-            w, ws, b = (g.const(n, a) for n, a in constants)
-            results.append(g.ms("MatMulIntegerToFloat", [x, w, scale, ws, zero, "", b]))
+        for i in range(parts):
+            turned = g.op("Transpose", [part(blocks, width // BLOCK, i)], perm=[1, 3, 0, 2])
+            integers = g.op("Reshape", [turned, g.ints(inputs // STEP * STEP, width)])
+            floats = g.op("Mul", [g.op("Cast", [integers], to=TensorProto.FLOAT), part(scale, width, i)])
+            results.append(g.op("Add", [g.op("MatMul", [x, floats]), part(bias, width, i)]))
         return results

@@ -90,31 +90,33 @@ def join(*parts):
 def restore(folder):
     """The shipped folder as a transformers `BertForSequenceClassification`: its integers dequantised, in fp32.
 
-    Undoes what the graph folded: the query scale, and the per-channel balance (divided into the weights again).
+    Undoes what the graph folded, the query scale.
     """
     import onnx
     import torch
     from onnx import numpy_helper
     from transformers import BertConfig, BertForSequenceClassification
 
+    from export_quant import unpacked
+
     folder = Path(folder)
-    model = onnx.load(folder / "model_fp32.onnx")
+    model = onnx.load(folder / "model.onnx")
     a = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
     config = BertConfig.from_pretrained(folder)
-    layers, scale = config.num_hidden_layers, (config.hidden_size // config.num_attention_heads) ** -0.5
-    state = {}
+    layers, hidden = config.num_hidden_layers, config.hidden_size
+    scale, state = (hidden // config.num_attention_heads) ** -0.5, {}
 
     def table(name):
         return a[name] * a[name + ".scale"] if name + ".scale" in a else a[name]
 
-    def put(target, source, factor=1.0):
-        """`source`: "<layer><part>"; the balance belongs to the layer, which is the name without the part's digit."""
-        weight = a[source + ".weight"].astype(np.float32)
-        if source + ".weight_scale" in a:
-            weight = weight * a[source + ".weight_scale"]
-        if source[:-1] + ".balance" in a:
-            weight = weight * a[source[:-1] + ".balance"][:, None]
-        state[target + ".weight"], state[target + ".bias"] = weight.T / factor, a[source + ".bias"] / factor
+    def dense(name):
+        """Weight [in, out] and bias of a layer in integers."""
+        return unpacked(a[name + ".weight"]) * a[name + ".scale"], a[name + ".bias"]
+
+    def put(target, layer, part=0, factor=1.0):
+        """`part`: which of the model's matrices, of those that stand side by side in `layer`."""
+        weight, bias = (x[..., part * hidden : (part + 1) * hidden] for x in layer)
+        state[target + ".weight"], state[target + ".bias"] = weight.T / factor, bias / factor
 
     for name in ("word", "position"):
         state[f"bert.embeddings.{name}_embeddings.weight"] = table("embed." + name)
@@ -123,16 +125,18 @@ def restore(folder):
     for i in range(layers):
         target, source = f"bert.encoder.layer.{i}.", f"layer{i}."
         last = i == layers - 1
-        put(target + "attention.self.query", source + ("q0" if last else "qkv0"), scale)
-        put(target + "attention.self.key", source + ("kv0" if last else "qkv1"))
-        put(target + "attention.self.value", source + ("kv1" if last else "qkv2"))
-        put(target + "attention.output.dense", source + "out0")
-        put(target + "intermediate.dense", source + "up0")
-        put(target + "output.dense", source + "down0")
+        pairs = dense(source + ("kv" if last else "qkv"))
+        put(target + "attention.self.query", dense(source + "q") if last else pairs, 0, scale)
+        put(target + "attention.self.key", pairs, 0 if last else 1)
+        put(target + "attention.self.value", pairs, 1 if last else 2)
+        put(target + "attention.output.dense", dense(source + "out"))
+        weight, bias = dense(source + "up")
+        state[target + "intermediate.dense.weight"], state[target + "intermediate.dense.bias"] = weight.T, bias
+        put(target + "output.dense", dense(source + "down"))
         norms[source + "attention.norm"] = target + "attention.output.LayerNorm"
         norms[source + "ffn.norm"] = target + "output.LayerNorm"
-    put("bert.pooler.dense", "pooler0")
-    put("classifier", "classifier0")
+    put("bert.pooler.dense", dense("pooler"))
+    state["classifier.weight"], state["classifier.bias"] = a["classifier0.weight"].T, a["classifier0.bias"]
     for source, target in norms.items():
         state[target + ".weight"], state[target + ".bias"] = a[source + ".gain"], a[source + ".bias"]
     restored = BertForSequenceClassification(config)

@@ -1,11 +1,13 @@
-//! The custom operator `oddlog.DisentangledAttention`.
+//! The custom operators `oddlog.Attention` and `oddlog.DisentangledAttention`.
 //!
 //! ```text
-//! q [rows, at least H] f32 | kv [tokens, at least 2 H] f32 | mask [sequences, length] int64
-//! keys [heads, head size, columns] f32 | queries [heads, head size, columns] f32 | columns [2 P] int64
+//! Attention              q [rows, at least H] f32 | kv [tokens, at least 2 H] f32 | mask [sequences, length] int64
+//! DisentangledAttention  the same, then
+//!                        keys [heads, head size, columns] f32 | queries as keys | columns [2 P] int64
 //!   -> [rows, H] f32          H = heads x head size
 //! ```
 //!
+//! The first one has the attributes `heads` and `size`, a head's width; for the other its tables tell.
 //! Rows of `kv` are the tokens of all sequences, one behind the other, as many of each as its row of `mask` has ones, which
 //! must stand in front of the zeros. Queries are the first H columns of `q`, of all tokens, or else of each sequence's first
 //! one; keys and values are the last 2 H of `kv`.
@@ -16,9 +18,11 @@ use ort::{
 };
 
 use super::Node;
-use crate::kernel::{Attention, Columns, Path, Positions, Sequences};
+use crate::kernel::{self, Columns, Path, Positions, Sequences};
 
 const NAMES: [&str; 6] = ["q", "kv", "mask", "keys", "queries", "columns"];
+/// Most heads, and their largest size: far more than any model has, and their product is a small number.
+const MOST: i64 = 1 << 14;
 
 pub struct DisentangledAttention;
 
@@ -58,32 +62,73 @@ impl Operator for DisentangledAttention {
 
     fn create_kernel<'attr>(&self, ctx: &KernelContext<'attr>) -> ort::Result<AttentionKernel> {
         let node = Node { operator: "DisentangledAttention", name: ctx.node_name()? };
-        Ok(AttentionKernel { node, path: Path::best(), lengths: Vec::new() })
+        Ok(AttentionKernel { node, path: Path::best(), heads: None, lengths: Vec::new() })
+    }
+}
+
+pub struct Attention;
+
+impl Operator for Attention {
+    type Kernel<'attr> = AttentionKernel;
+
+    fn name(&self) -> &str {
+        "Attention"
+    }
+
+    fn versions(&self) -> std::ops::RangeInclusive<u32> {
+        1..=1
+    }
+
+    fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
+        use TensorElementType::{Float32, Int64};
+        [Float32, Float32, Int64].map(OperatorInput::required)
+    }
+
+    fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
+        [OperatorOutput::required(TensorElementType::Float32)]
+    }
+
+    fn create_kernel<'attr>(&self, ctx: &KernelContext<'attr>) -> ort::Result<AttentionKernel> {
+        let node = Node { operator: "Attention", name: ctx.node_name()? };
+        let number = |name| match ctx.get::<i64>(name) {
+            Some(number @ 1..=MOST) => Ok(number as usize),
+            other => Err(node.refusal(&format!("{name} must be 1 to {MOST}, not {other:?}"))),
+        };
+        let heads = Some((number("heads")?, number("size")?));
+        Ok(AttentionKernel { node, path: Path::best(), heads, lengths: Vec::new() })
     }
 }
 
 pub struct AttentionKernel {
     node: Node,
     path: Path,
+    /// Heads and their size, where no tables tell them.
+    heads: Option<(usize, usize)>,
     /// Kept for its memory.
     lengths: Vec<usize>,
 }
 
 impl Kernel for AttentionKernel {
     fn compute(&mut self, ctx: &ComputeContext) -> ort::Result<()> {
-        let inputs = super::inputs(ctx, &NAMES, &self.node)?;
+        let names = if self.heads.is_some() { &NAMES[..3] } else { &NAMES };
+        let inputs = super::inputs(ctx, names, &self.node)?;
         let refuse = |reason: String| self.node.refusal(&reason);
         let (mask_shape, mask) = inputs[2].try_extract_tensor::<i64>()?;
         count(mask_shape, mask, &mut self.lengths).map_err(refuse)?;
-        let (keys_shape, keys) = inputs[3].try_extract_tensor::<f32>()?;
-        let (_, queries) = inputs[4].try_extract_tensor::<f32>()?;
-        let (_, columns) = inputs[5].try_extract_tensor::<i64>()?;
-        let &[heads, size, _] = &keys_shape[..] else {
-            return Err(refuse(format!("keys must be [heads, head size, columns], not {keys_shape:?}")));
+        let (heads, size, attention) = match self.heads {
+            Some((heads, size)) => (heads, size, kernel::Attention::new(heads, size)),
+            None => {
+                let (shape, keys) = inputs[3].try_extract_tensor::<f32>()?;
+                let (_, queries) = inputs[4].try_extract_tensor::<f32>()?;
+                let (_, columns) = inputs[5].try_extract_tensor::<i64>()?;
+                let &[heads, size, _] = &shape[..] else {
+                    return Err(refuse(format!("keys must be [heads, head size, columns], not {shape:?}")));
+                };
+                let (heads, size) = (heads as usize, size as usize);
+                let attention = kernel::Attention::disentangled(heads, size, Positions { keys, queries, columns });
+                (heads, size, attention.map_err(|e| refuse(e.to_string()))?)
+            }
         };
-        let (heads, size) = (heads as usize, size as usize);
-        let positions = Positions { keys, queries, columns };
-        let attention = Attention::new(heads, size, positions).map_err(|e| refuse(e.to_string()))?;
 
         let (q, kv) = (matrix(&inputs[0])?, matrix(&inputs[1])?);
         let hidden = heads * size;

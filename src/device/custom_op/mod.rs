@@ -27,6 +27,7 @@ pub fn operators() -> ort::Result<OperatorDomain> {
         .add(feed_forward::QuantFeedForward)?
         .add(bias::BiasGelu)?
         .add(bias::BiasNorm)?
+        .add(attention::Attention)?
         .add(attention::DisentangledAttention)
 }
 

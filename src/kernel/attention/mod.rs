@@ -1,9 +1,11 @@
-//! Disentangled attention (DeBERTa) over sequences that stand one behind the other, without padding between them.
+//! Attention over sequences that stand one behind the other, without padding between them: BERT's, or disentangled
+//! (DeBERTa's), where scores depend on relative positions too.
 //!
 //! For a sequence of T tokens and one head, with the tables `pk` and `pq` of the relative positions' keys and queries:
 //!
 //! ```text
-//! s[i,j] = sum over d of (q[i,d] + pq[i-j,d]) k[j,d] + q[i,d] pk[i-j,d]      one chain of fused multiply-adds
+//! s[i,j] = sum over d of q[i,d] k[j,d]                                       one chain of fused multiply-adds
+//!   or     sum over d of (q[i,d] + pq[i-j,d]) k[j,d] + q[i,d] pk[i-j,d]      as well
 //! e[i,j] = exp(s[i,j] - max over j of s[i,j])
 //! y[i,d] = (sum over j of e[i,j] v[j,d]) / (sum over j of e[i,j])
 //! ```
@@ -104,16 +106,20 @@ pub enum AttentionError {
 pub struct Attention<'a> {
     heads: usize,
     size: usize,
-    width: usize,
-    positions: Positions<'a>,
+    positions: Option<Positions<'a>>,
 }
 
 impl<'a> Attention<'a> {
-    /// Attention of `heads` heads of `size`.
+    /// Attention of `heads` heads of `size`, each at least 1.
+    pub fn new(heads: usize, size: usize) -> Self {
+        Self { heads, size, positions: None }
+    }
+
+    /// Attention that sees relative positions.
     ///
     /// # Errors
-    /// [`AttentionError`] if the tables do not fit that.
-    pub fn new(heads: usize, size: usize, positions: Positions<'a>) -> Result<Self, AttentionError> {
+    /// [`AttentionError`] if the tables do not fit the heads.
+    pub fn disentangled(heads: usize, size: usize, positions: Positions<'a>) -> Result<Self, AttentionError> {
         let rows = heads * size;
         let width = positions.keys.len().checked_div(rows).unwrap_or(0);
         for (name, table) in [("keys", positions.keys), ("queries", positions.queries)] {
@@ -124,7 +130,7 @@ impl<'a> Attention<'a> {
         let known = |column: &&i64| usize::try_from(**column).is_ok_and(|column| column < width);
         match positions.columns.iter().find(|column| !known(column)) {
             Some(column) => Err(AttentionError::Column(*column, width)),
-            None => Ok(Self { heads, size, width, positions }),
+            None => Ok(Self { heads, size, positions: Some(positions) }),
         }
     }
 
@@ -133,7 +139,7 @@ impl<'a> Attention<'a> {
     /// # Errors
     /// [`AttentionError`] if the sequences do not fit the layer or each other.
     pub fn rows(&self, sequences: &Sequences) -> Result<usize, AttentionError> {
-        let longest = self.positions.columns.len() / 2;
+        let longest = self.positions.map_or(usize::MAX, |positions| positions.columns.len() / 2);
         if let Some(length) = sequences.lengths.iter().find(|length| !(1..=longest).contains(*length)) {
             return Err(AttentionError::Length(*length, longest));
         }

@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 use super::{
     super::strided::{Shared, Strided},
-    Attention, Columns, PARTS, Path, Sequences,
+    Attention, Columns, PARTS, Path, Positions, Sequences,
 };
 
 /// Floats that a row of scratch memory is a multiple of. An odd multiple is taken, so that rows do not all fall into
@@ -15,7 +15,7 @@ thread_local! {
     static SCRATCH: Cell<Scratch> = const { Cell::new(Scratch::NEW) };
 }
 
-/// Kept from run to run; grows with the longest sequence's length, and its square for the scores.
+/// Kept from run to run; grows with the longest sequence's length, and with positions by its square for the scores.
 struct Scratch {
     pk: Vec<f32>,
     pq: Vec<f32>,
@@ -30,9 +30,9 @@ pub struct Sequence {
     pub queries: Vec<f32>,
     /// Values, [tokens, values_pitch], filled up with zeros.
     pub values: Vec<f32>,
-    /// Scores, then weights; [queries, scores_pitch].
+    /// Scores, then weights; [queries, scores_pitch], of as many queries as are worked on at a time.
     pub scores: Vec<f32>,
-    /// What a row of weights adds up to; [queries].
+    /// What a row of weights adds up to; as many.
     pub sums: Vec<f32>,
 }
 
@@ -62,7 +62,8 @@ pub struct Head<'a> {
     pub q: Columns<'a>,
     pub k: Columns<'a>,
     pub v: Columns<'a>,
-    pub table: &'a Table<'a>,
+    /// Without one, positions do not count.
+    pub table: Option<&'a Table<'a>>,
     /// Tokens of the sequence after this one, which stand behind its own in `k` and `v`, and in `q` too if that has
     /// all tokens': worth fetching meanwhile.
     pub ahead: usize,
@@ -76,6 +77,28 @@ pub struct Table<'a> {
     pub pq: &'a [f32],
     pub pitch: usize,
     pub middle: usize,
+}
+
+impl<'a> Table<'a> {
+    /// The table of one head, for sequences of up to `longest` tokens, put into `scratch`.
+    fn of(
+        positions: &Positions,
+        (heads, size): (usize, usize),
+        head: usize,
+        longest: usize,
+        scratch: [&'a mut Vec<f32>; 2],
+    ) -> Self {
+        let width = positions.keys.len() / (heads * size);
+        let pitch = pitch(2 * longest + ROW);
+        // The distances from longest - 1 down to 1 - longest.
+        let known = positions.columns.len() / 2;
+        let columns = &positions.columns[known - longest..][..2 * longest - 1];
+        let [pk, pq] = scratch;
+        for (table, all) in [(&mut *pk, positions.keys), (&mut *pq, positions.queries)] {
+            select(columns, &all[head * size * width..][..size * width], width, table, pitch);
+        }
+        Self { pk, pq, pitch, middle: longest - 1 }
+    }
 }
 
 impl Head<'_> {
@@ -92,17 +115,11 @@ impl Head<'_> {
 
 /// Head `head` of all sequences; writes its columns of `y`.
 pub fn head<'a>(attention: &Attention, path: Path, sequences: &Sequences<'a>, head: usize, y: &Shared<f32>) {
-    let Attention { heads, size, width, positions } = *attention;
+    let Attention { heads, size, positions } = *attention;
     let mut scratch = SCRATCH.replace(Scratch::NEW);
+    let Scratch { pk, pq, sequence } = &mut scratch;
     let longest = sequences.lengths.iter().max().copied().unwrap_or(0);
-    let pitch = pitch(2 * longest + ROW);
-    // The distances from longest - 1 down to 1 - longest.
-    let known = positions.columns.len() / 2;
-    let columns = &positions.columns[known - longest..][..2 * longest - 1];
-    for (table, all) in [(&mut scratch.pk, positions.keys), (&mut scratch.pq, positions.queries)] {
-        select(columns, &all[head * size * width..][..size * width], width, table, pitch);
-    }
-    let table = Table { pk: &scratch.pk, pq: &scratch.pq, pitch, middle: longest - 1 };
+    let table = positions.map(|positions| Table::of(&positions, (heads, size), head, longest, [pk, pq]));
 
     let per_token = sequences.q.values.len() / sequences.q.width == sequences.k.values.len() / sequences.k.width;
     let mut first = 0;
@@ -115,11 +132,11 @@ pub fn head<'a>(attention: &Attention, path: Path, sequences: &Sequences<'a>, he
         };
         let (q, k, v) = (part(sequences.q, row), part(sequences.k, first), part(sequences.v, first));
         let ahead = sequences.lengths.get(number + 1).copied().unwrap_or(0);
-        let run = Head { tokens: *tokens, queries, size, q, k, v, table: &table, ahead };
+        let run = Head { tokens: *tokens, queries, size, q, k, v, table: table.as_ref(), ahead };
         // SAFETY: each head's columns belong to one task, which `once_each` runs once, and no two sequences share a row.
         let rows: Strided<f32> = unsafe { y.strided(row * heads * size + head * size, heads * size, size, queries) };
         // SAFETY: `Path` is only made for a processor that has its features.
-        unsafe { (path.0.attend)(&run, &mut scratch.sequence, rows) };
+        unsafe { (path.0.attend)(&run, sequence, rows) };
         first += tokens;
     }
     SCRATCH.set(scratch);

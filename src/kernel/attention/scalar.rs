@@ -16,7 +16,12 @@ pub fn attend(head: &Head, scratch: &mut Sequence, mut y: Strided<f32>) {
     for i in 0..head.queries {
         let q = row(&head.q, i);
         for (j, score) in scratch.scores.iter_mut().enumerate() {
-            let (k, column) = (row(&head.k, j), table.middle - i + j);
+            let k = row(&head.k, j);
+            let Some(table) = table else {
+                *score = (0..size).fold(0.0, |sum: f32, d| q[d].mul_add(k[d], sum));
+                continue;
+            };
+            let column = table.middle - i + j;
             *score = (0..size).fold(0.0, |sum: f32, d| {
                 let (pk, pq) = (table.pk[d * table.pitch + column], table.pq[d * table.pitch + column]);
                 q[d].mul_add(pk, (q[d] + pq).mul_add(k[d], sum))

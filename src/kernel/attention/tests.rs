@@ -18,10 +18,12 @@ struct Case {
     columns: Vec<i64>,
     qkv: Vec<f32>,
     lengths: Vec<usize>,
+    /// Whether positions count.
+    disentangled: bool,
 }
 
 impl Case {
-    fn new(heads: usize, size: usize, lengths: &[usize], random: &mut Random) -> Self {
+    fn new(disentangled: bool, heads: usize, size: usize, lengths: &[usize], random: &mut Random) -> Self {
         const LONGEST: usize = 90;
         const SPAN: i64 = 20;
         // Distances have a column each up to 20, and share the outermost ones beyond; two are out of line.
@@ -30,12 +32,15 @@ impl Case {
         let table = heads * size * (2 * SPAN as usize + 1);
         let (keys, queries) = (random.take(table, 1.0), random.take(table, 1.0));
         let qkv = random.take(lengths.iter().sum::<usize>() * 3 * heads * size, 1.5);
-        Self { heads, size, keys, queries, columns, qkv, lengths: lengths.to_vec() }
+        Self { heads, size, keys, queries, columns, qkv, lengths: lengths.to_vec(), disentangled }
     }
 
     fn attention(&self) -> Attention<'_> {
+        if !self.disentangled {
+            return Attention::new(self.heads, self.size);
+        }
         let positions = Positions { keys: &self.keys, queries: &self.queries, columns: &self.columns };
-        Attention::new(self.heads, self.size, positions).expect("the tables fit")
+        Attention::disentangled(self.heads, self.size, positions).expect("the tables fit")
     }
 
     fn sequences(&self) -> Sequences<'_> {
@@ -64,11 +69,12 @@ proptest! {
 
     #[test]
     fn all_paths_give_the_same_bits(
-        heads in 1..4usize, size in 1..70usize, lengths in prop::collection::vec(1..=90usize, 1..4), scale: bool,
+        disentangled: bool, heads in 1..4usize, size in 1..70usize,
+        lengths in prop::collection::vec(1..=90usize, 1..4), scale: bool,
         spoilt: Option<prop::sample::Index>, seed: u64
     ) {
         let mut random = Random(seed);
-        let mut case = Case::new(heads, size, &lengths, &mut random);
+        let mut case = Case::new(disentangled, heads, size, &lengths, &mut random);
         if scale {
             // So large that most weights are next to nothing.
             case.qkv.iter_mut().for_each(|x| *x *= 30.0);
@@ -97,9 +103,10 @@ proptest! {
 #[test]
 fn a_sequence_has_the_same_bits_alone_in_company_on_threads_and_by_its_first_token() {
     let lengths = [31, 90, 1, 16, 17, 48, 64];
-    let case = Case::new(3, 24, &lengths, &mut Random(5));
     let hidden = 3 * 24;
-    for path in Path::available() {
+    let paths = Path::available().into_iter().flat_map(|path| [(path, false), (path, true)]);
+    for (path, disentangled) in paths {
+        let case = Case::new(disentangled, 3, 24, &lengths, &mut Random(5));
         let together = case.run(path);
         let mut threaded = vec![0.0; together.len()];
         let threads = |tasks: usize, task: &(dyn Fn(usize) + Sync)| {
@@ -120,7 +127,8 @@ fn a_sequence_has_the_same_bits_alone_in_company_on_threads_and_by_its_first_tok
             first_results.extend_from_slice(&together[first * hidden..][..hidden]);
             let Case { heads, size, keys, queries, columns, .. } = &case;
             let (keys, queries, columns) = (keys.clone(), queries.clone(), columns.clone());
-            let alone = Case { heads: *heads, size: *size, keys, queries, columns, qkv, lengths: vec![length] };
+            let alone =
+                Case { heads: *heads, size: *size, keys, queries, columns, qkv, lengths: vec![length], disentangled };
             assert_eq!(bits(&alone.run(path)), bits(&together[first * hidden..][..length * hidden]), "{path:?}");
             first += length;
         }
@@ -132,7 +140,12 @@ fn a_sequence_has_the_same_bits_alone_in_company_on_threads_and_by_its_first_tok
 
 #[test]
 fn the_scalar_path_is_what_plain_arithmetic_says() {
-    let case = Case::new(2, 20, &[40, 7], &mut Random(9));
+    for disentangled in [false, true] {
+        is_plain_arithmetic(&Case::new(disentangled, 2, 20, &[40, 7], &mut Random(9)));
+    }
+}
+
+fn is_plain_arithmetic(case: &Case) {
     let (y, width) = (case.run(scalar()), case.columns.iter().max().expect("there are columns") + 1);
     let (hidden, known) = (40, case.columns.len() / 2);
     let at = |row: usize, part: usize, column: usize| f64::from(case.qkv[row * 3 * hidden + part * hidden + column]);
@@ -147,6 +160,9 @@ fn the_scalar_path_is_what_plain_arithmetic_says() {
                     (0..20)
                         .map(|d| {
                             let (q, k) = (at(first + i, 0, column(d)), at(first + j, 1, column(d)));
+                            if !case.disentangled {
+                                return q * k;
+                            }
                             q * k + q * table(&case.keys, i, j, d) + k * table(&case.queries, i, j, d)
                         })
                         .sum()
@@ -165,9 +181,9 @@ fn the_scalar_path_is_what_plain_arithmetic_says() {
 
 #[test]
 fn what_does_not_fit_is_an_error() {
-    let case = Case::new(2, 8, &[5, 90], &mut Random(1));
+    let case = Case::new(true, 2, 8, &[5, 90], &mut Random(1));
     let whole = Positions { keys: &case.keys, queries: &case.queries, columns: &case.columns };
-    let fails = |positions| Attention::new(2, 8, positions).expect_err("it must not fit");
+    let fails = |positions| Attention::disentangled(2, 8, positions).expect_err("it must not fit");
     assert!(matches!(fails(Positions { keys: &[], ..whole }), AttentionError::Table { name: "keys", len: 0, .. }));
     let short = Positions { queries: &case.queries[1..], ..whole };
     assert!(matches!(fails(short), AttentionError::Table { name: "queries", .. }));
@@ -180,6 +196,10 @@ fn what_does_not_fit_is_an_error() {
     assert_eq!(lengths(&[4, 91]), Err(AttentionError::Length(91, 90)));
     assert_eq!(lengths(&[0, 95]), Err(AttentionError::Length(0, 90)));
     assert!(matches!(lengths(&[5, 89]), Err(AttentionError::Rows { name: "q", rows: 95, tokens: 94, .. })));
+    // Without positions any length will do.
+    let plain = Attention::new(2, 8);
+    assert_eq!(plain.rows(&Sequences { lengths: &[4, 91], ..sequences }), Ok(95));
+    assert_eq!(plain.rows(&Sequences { lengths: &[0, 95], ..sequences }), Err(AttentionError::Length(0, usize::MAX)));
     let k = Columns { first: 33, ..sequences.k };
     assert!(matches!(attention.rows(&Sequences { k, ..sequences }), Err(AttentionError::Rows { name: "k", .. })));
     let v = Columns { values: &case.qkv[1..], ..sequences.v };

@@ -98,7 +98,8 @@ async fn out_of_memory_takes_smaller_batches_and_grows_back() {
         assert_eq!(answer.unwrap().unwrap().scores, expected[line]);
     }
     let budget = of_device(&handle, "token_budget");
-    assert!((100.0..=256.0).contains(&budget), "{budget}");
+    // Half of what failed, and a step more if so many small batches followed that it grew back already.
+    assert!((100.0..=256.0 + 512.0 / 8.0).contains(&budget), "{budget}");
     // It learns: not each batch is tried too large first.
     let shrinks = of_device(&handle, "budget_shrinks_total");
     assert!((1.0..=3.0).contains(&shrinks), "{shrinks}");

@@ -7,7 +7,7 @@ use super::{
         super::strided::Strided,
         run::{Head, Sequence},
     },
-    Mix, Scores, Steps, mix, scores, softmax,
+    Mix, Products, Scores, Steps, mix, products, scores, softmax,
 };
 
 #[target_feature(enable = "avx2,fma")]
@@ -23,6 +23,22 @@ static STEPS: Steps = Steps {
     mix_vectors: 2,
     transpose,
     scores: &[scored::<1, 1>, scored::<1, 2>, scored::<2, 1>, scored::<2, 2>],
+    // 12 sums, 2 keys and a query make 15 of 16 registers.
+    products_vectors: 2,
+    products: &[
+        multiplied::<1, 1>,
+        multiplied::<1, 2>,
+        multiplied::<2, 1>,
+        multiplied::<2, 2>,
+        multiplied::<3, 1>,
+        multiplied::<3, 2>,
+        multiplied::<4, 1>,
+        multiplied::<4, 2>,
+        multiplied::<5, 1>,
+        multiplied::<5, 2>,
+        multiplied::<6, 1>,
+        multiplied::<6, 2>,
+    ],
     softmax,
     mix: &[
         mixed::<1, 1>,
@@ -50,6 +66,12 @@ fn transpose(from: &[f32], width: usize, tokens: usize, size: usize, to: &mut [f
 fn scored<const R: usize, const V: usize>(tile: Scores) {
     // SAFETY: this function has the features.
     unsafe { scores::scores::<__m256, R, V>(tile) }
+}
+
+#[target_feature(enable = "avx2,fma")]
+fn multiplied<const R: usize, const V: usize>(tile: Products) {
+    // SAFETY: this function has the features.
+    unsafe { products::products::<__m256, R, V>(tile) }
 }
 
 #[target_feature(enable = "avx2,fma")]

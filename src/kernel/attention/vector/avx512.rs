@@ -7,7 +7,7 @@ use super::{
         super::strided::Strided,
         run::{Head, Sequence},
     },
-    Mix, Scores, Steps, mix, scores, softmax,
+    Mix, Products, Scores, Steps, mix, products, scores, softmax,
 };
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
@@ -39,6 +39,34 @@ static STEPS: Steps = Steps {
         scored::<4, 2>,
         scored::<4, 3>,
         scored::<4, 4>,
+    ],
+    // 24 sums, 4 keys and a query make 29 of 32 registers.
+    products_vectors: 4,
+    products: &[
+        multiplied::<1, 1>,
+        multiplied::<1, 2>,
+        multiplied::<1, 3>,
+        multiplied::<1, 4>,
+        multiplied::<2, 1>,
+        multiplied::<2, 2>,
+        multiplied::<2, 3>,
+        multiplied::<2, 4>,
+        multiplied::<3, 1>,
+        multiplied::<3, 2>,
+        multiplied::<3, 3>,
+        multiplied::<3, 4>,
+        multiplied::<4, 1>,
+        multiplied::<4, 2>,
+        multiplied::<4, 3>,
+        multiplied::<4, 4>,
+        multiplied::<5, 1>,
+        multiplied::<5, 2>,
+        multiplied::<5, 3>,
+        multiplied::<5, 4>,
+        multiplied::<6, 1>,
+        multiplied::<6, 2>,
+        multiplied::<6, 3>,
+        multiplied::<6, 4>,
     ],
     softmax,
     mix: &[
@@ -79,6 +107,12 @@ fn transpose(from: &[f32], width: usize, tokens: usize, size: usize, to: &mut [f
 fn scored<const R: usize, const V: usize>(tile: Scores) {
     // SAFETY: this function has the features.
     unsafe { scores::scores::<__m512, R, V>(tile) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+fn multiplied<const R: usize, const V: usize>(tile: Products) {
+    // SAFETY: this function has the features.
+    unsafe { products::products::<__m512, R, V>(tile) }
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]

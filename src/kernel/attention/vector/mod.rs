@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! keys     transposed: a vector holds one d of neighbouring keys
-//! scores   tiles of rows N apart x vectors of keys. Row r and vector v want the table's columns N (v - r) further on,
-//!          so that a vector of the tables serves a whole diagonal of the tile
+//! scores   tiles of rows x vectors of keys. With positions the rows are N apart: then row r and vector v want the table's
+//!          columns N (v - r) further on, so that a vector of the tables serves a whole diagonal of the tile
 //! softmax  a row at a time
 //! mix      tiles of neighbouring rows x vectors of the head
 //! ```
@@ -11,17 +11,22 @@
 mod avx2;
 mod avx512;
 mod mix;
+mod products;
 mod scores;
 mod softmax;
 
-use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+use std::{
+    arch::x86_64::{_MM_HINT_T1, _mm_prefetch},
+    ops::Range,
+};
 
 use super::{
     super::{lanes::Lanes, strided::Strided},
     Columns,
-    run::{Head, Sequence},
+    run::{Head, Sequence, Table},
 };
 use mix::Mix;
+use products::Products;
 use scores::Scores;
 
 pub use avx2::attend as attend_avx2;
@@ -30,8 +35,11 @@ pub use avx512::attend as attend_avx512;
 /// Part of a head that all tiles of scores add before they go on to the next: that much of the tables stays in the
 /// first-level cache, and a query's part is a line of it.
 const PART: usize = 16;
-/// Most rows of a tile of results.
+/// Most rows of a tile of results, and of one of products.
 const MIX_ROWS: usize = 6;
+/// Queries whose scores are worked on at a time without positions, so that they stay in the second-level cache: whole
+/// tiles.
+const BLOCK: usize = 8 * MIX_ROWS;
 
 /// The functions of a width. All are unsafe for one reason: the processor must have the features that they are compiled
 /// for. Their arguments are checked.
@@ -46,6 +54,10 @@ struct Steps {
     transpose: unsafe fn(from: &[f32], width: usize, tokens: usize, size: usize, to: &mut [f32], pitch: usize),
     /// For 1 row and 1 vector, 1 row and 2 vectors, and so on.
     scores: &'static [unsafe fn(Scores)],
+    /// Most vectors of a tile of products.
+    products_vectors: usize,
+    /// For 1 row and 1 vector, 1 row and 2 vectors, and so on.
+    products: &'static [unsafe fn(Products)],
     /// A row of scores to weights, zeros from `tokens` on; returns what they add up to.
     softmax: unsafe fn(row: &mut [f32], tokens: usize) -> f32,
     /// For 1 row and 1 vector, 1 row and 2 vectors, and so on.
@@ -54,31 +66,62 @@ struct Steps {
 
 /// # Safety
 /// The processor must have the features of `steps`.
-unsafe fn attend(steps: &Steps, head: &Head, scratch: &mut Sequence, y: Strided<f32>) {
+unsafe fn attend(steps: &Steps, head: &Head, scratch: &mut Sequence, mut y: Strided<f32>) {
     let Head { tokens, size, .. } = *head;
     let (pitch, values_pitch) = (head.pitch(), head.values_pitch());
+    let block = if head.table.is_some() { head.queries } else { BLOCK.min(head.queries) };
     grow(&mut scratch.keys, size * pitch);
-    grow(&mut scratch.scores, head.queries * pitch);
-    grow(&mut scratch.sums, head.queries);
+    grow(&mut scratch.scores, block * pitch);
+    grow(&mut scratch.sums, block);
     gather(&head.q, head.queries, size, &mut scratch.queries, values_pitch);
     gather(&head.v, tokens, size, &mut scratch.values, values_pitch);
     // SAFETY: as the caller warrants.
     unsafe {
         (steps.transpose)(head.k.values, head.k.width, tokens, size, &mut scratch.keys, pitch);
-        scored(steps, head, scratch, pitch);
-        for (row, sum) in scratch.scores.chunks_exact_mut(pitch).zip(&mut scratch.sums).take(head.queries) {
-            *sum = (steps.softmax)(row, tokens);
+        for first in (0..head.queries).step_by(block) {
+            let queries = first..head.queries.min(first + block);
+            match head.table {
+                Some(table) => scored(steps, head, table, scratch, pitch),
+                None => multiplied(steps, head, queries.clone(), scratch, pitch),
+            }
+            let rows = scratch.scores.chunks_exact_mut(pitch).zip(&mut scratch.sums).take(queries.len());
+            rows.for_each(|(row, sum)| *sum = (steps.softmax)(row, tokens));
+            mixed(steps, head, queries, scratch, &mut y);
         }
-        mixed(steps, head, scratch, y);
     }
 }
 
-/// All tiles of scores.
+/// The scores of some queries, by their products with the keys alone.
 ///
 /// # Safety
 /// As [`attend`].
-unsafe fn scored(steps: &Steps, head: &Head, scratch: &mut Sequence, pitch: usize) {
-    let (lanes, table) = (steps.lanes, head.table);
+unsafe fn multiplied(steps: &Steps, head: &Head, queries: Range<usize>, scratch: &mut Sequence, pitch: usize) {
+    let queries_pitch = head.values_pitch();
+    fetch_ahead(head, queries.start * head.ahead / head.queries..queries.end * head.ahead / head.queries);
+    // A tile's keys stay in the first-level cache while all queries go by.
+    for (vector, count) in parts(head.tokens.div_ceil(steps.lanes), steps.products_vectors) {
+        for (first, rows) in parts(queries.len(), MIX_ROWS) {
+            let tile = Products {
+                size: head.size,
+                q: &scratch.queries[(queries.start + first) * queries_pitch..],
+                q_pitch: queries_pitch,
+                keys: &scratch.keys[vector * steps.lanes..],
+                keys_pitch: pitch,
+                scores: &mut scratch.scores[first * pitch + vector * steps.lanes..],
+                scores_pitch: pitch,
+            };
+            // SAFETY: as the caller warrants.
+            unsafe { (steps.products[(rows - 1) * steps.products_vectors + count - 1])(tile) }
+        }
+    }
+}
+
+/// All scores, with positions.
+///
+/// # Safety
+/// As [`attend`].
+unsafe fn scored(steps: &Steps, head: &Head, table: &Table, scratch: &mut Sequence, pitch: usize) {
+    let lanes = steps.lanes;
     let vectors = head.tokens.div_ceil(lanes);
     let starts = lanes.min(head.queries);
     let steps_in_all = head.size.div_ceil(PART) * starts;
@@ -113,13 +156,13 @@ unsafe fn scored(steps: &Steps, head: &Head, scratch: &mut Sequence, pitch: usiz
     }
 }
 
-/// All tiles of results.
+/// The results of some queries, whose weights `scratch` holds.
 ///
 /// # Safety
 /// As [`attend`].
-unsafe fn mixed(steps: &Steps, head: &Head, scratch: &Sequence, mut y: Strided<f32>) {
+unsafe fn mixed(steps: &Steps, head: &Head, queries: Range<usize>, scratch: &Sequence, y: &mut Strided<f32>) {
     let (pitch, values_pitch) = (head.pitch(), head.values_pitch());
-    for (first, rows) in parts(head.queries, MIX_ROWS) {
+    for (first, rows) in parts(queries.len(), MIX_ROWS) {
         for (vector, count) in parts(head.size.div_ceil(steps.lanes), steps.mix_vectors) {
             let tile = Mix {
                 tokens: head.tokens,
@@ -128,8 +171,8 @@ unsafe fn mixed(steps: &Steps, head: &Head, scratch: &Sequence, mut y: Strided<f
                 sums: &scratch.sums[first..],
                 values: &scratch.values[vector * steps.lanes..],
                 values_pitch,
-                y: &mut y,
-                row: first,
+                y,
+                row: queries.start + first,
                 column: vector * steps.lanes,
             };
             // SAFETY: as the caller warrants.
@@ -139,7 +182,7 @@ unsafe fn mixed(steps: &Steps, head: &Head, scratch: &Sequence, mut y: Strided<f
 }
 
 /// Brings some rows of the next sequence into the second-level cache: they are far apart, and nothing else foresees them.
-fn fetch_ahead(head: &Head, rows: std::ops::Range<usize>) {
+fn fetch_ahead(head: &Head, rows: Range<usize>) {
     let every = if head.queries == head.tokens { &[head.q, head.k, head.v][..] } else { &[head.k, head.v] };
     for row in rows {
         for part in every {
