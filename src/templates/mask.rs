@@ -1,7 +1,9 @@
 //! A message with what varies masked: numbers, hex, addresses, ids, times, durations, sizes, paths, quoted texts. A list of
 //! them counts as one, for its length varies, too.
 
-use super::{atom, lists::Lists, object};
+use std::ops::Range;
+
+use super::{atom, lists::Lists, object, status};
 
 /// Longest quoted text that is taken for one, in bytes.
 const LONGEST_QUOTE: usize = 512;
@@ -56,7 +58,7 @@ impl Masker<'_> {
                 at += 1;
             } else {
                 let end = atom_end(s, at, level);
-                put_atom(&text[at..end], self.masked);
+                self.atom(text, at..end);
                 at = end;
             }
         }
@@ -105,11 +107,19 @@ impl Masker<'_> {
                 }
             } else {
                 let end = s[at..].iter().position(|b| is_between(*b)).map_or(s.len(), |len| at + len);
-                put_atom(&text[at..end], self.masked);
+                self.atom(text, at..end);
                 at = end;
             }
         }
         at
+    }
+
+    fn atom(&mut self, text: &str, place: Range<usize>) {
+        let (atom, tail) = without_stops(&text[place.clone()]);
+        match status::class(text.as_bytes(), place.start, place.start + atom.len()) {
+            Some(class) => self.masked.extend([class, tail]),
+            None => put_atom(&text[place], self.masked),
+        }
     }
 
     fn blank(&mut self) {
@@ -201,10 +211,13 @@ fn quoted_in_string(s: &[u8], at: usize, level: u32) -> Option<usize> {
     (end > begin && s.get(next).is_none_or(|b| !b.is_ascii_alphanumeric())).then_some(next - at)
 }
 
+/// Punctuation at the end is the sentence's.
+fn without_stops(whole: &str) -> (&str, &str) {
+    whole.split_at(whole.trim_end_matches(['.', ':', '!', '?', '*']).len())
+}
+
 fn put_atom(whole: &str, masked: &mut String) {
-    // Punctuation at the end is the sentence's.
-    let atom = whole.trim_end_matches(['.', ':', '!', '?', '*']);
-    let tail = &whole[atom.len()..];
+    let (atom, tail) = without_stops(whole);
     match atom::kind(atom) {
         Some(mask) => masked.push_str(mask),
         None if atom.bytes().any(|b| b.is_ascii_digit()) => put_mixed(atom, masked),
@@ -276,6 +289,7 @@ mod tests {
             ("é 5 ü", "é <num> ü"),
             ("delete blk_1 blk_-2 blk_3", "delete blk_<num>"),
             ("sets node-1 0x1fc <ok> node-2 0x1fd <ok>\tnode-9 0x1fe <ok> done", "sets node-<num> <hex> <ok> done"),
+            ("\"GET /a HTTP/1.1\" 503 17 200 status=404.", "<str> <server-error> <num> status=<client-error>."),
             ("level=info msg=\"disk 7 is full\" took=9ms", "level=info msg=\" disk <num> is full\" took=<dur>"),
             (r#"msg="said \"hi bob\" twice" user="bob""#, "msg=\" said <str> twice\" user=<str>"),
             ("", ""),

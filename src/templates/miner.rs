@@ -12,18 +12,20 @@
 //! a new one is the least useful of a few ([`LOOKED_AT`]) that a hand passes, or of its leaf. Use is counted up by members
 //! and halved by the hand, so that a template that was frequent long ago does not stay for ever.
 
-use std::{cmp::Reverse, collections::HashMap, fmt::Write};
+use std::{cmp::Reverse, collections::HashMap};
 
 use serde::{Deserialize, Serialize};
 
 use super::{
-    lists,
+    leaf, lists,
     object::ends_key,
     template::{Settings, Template, TemplateId, WILDCARD},
 };
 
 /// Which version of masks and leaves a snapshot was made with. Change it when either changes.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
+/// Status codes were numbers like others.
+const WITHOUT_STATUS: u32 = 3;
 /// All quoted texts were masked, also the keys of objects.
 const WITHOUT_KEYS: u32 = 2;
 /// Lists were not masked yet.
@@ -126,7 +128,7 @@ impl Miner {
         self.seen += 1;
         let words = self.words(masked);
         let mut leaf = std::mem::take(&mut self.leaf);
-        write_leaf(&words, self.settings.depth, &mut leaf);
+        leaf::write(&words, self.settings.depth, &mut leaf);
         let matched = self.place(masked, &words, &leaf);
         self.leaf = leaf;
         matched
@@ -142,7 +144,7 @@ impl Miner {
         let (mut masked, mut leaf) = (String::new(), String::new());
         mask_start(message, &mut masked);
         let words = self.words(&masked);
-        write_leaf(&words, self.settings.depth, &mut leaf);
+        leaf::write(&words, self.settings.depth, &mut leaf);
         self.best(&words, &leaf).map(|(slot, _)| &self.slots[slot].template)
     }
 
@@ -174,7 +176,7 @@ impl Miner {
     pub fn restore(settings: Settings, snapshot: Snapshot) -> Result<Self, String> {
         let mut templates = snapshot.templates;
         match snapshot.version {
-            VERSION => {}
+            VERSION | WITHOUT_STATUS => {}
             WITHOUT_KEYS | WITH_LISTS => {
                 templates.retain(|template| !lists::has_masked_keys(&template.text));
                 if snapshot.version == WITH_LISTS {
@@ -194,7 +196,7 @@ impl Miner {
             if miner.by_id.contains_key(&template.id) {
                 return Err(format!("template {} is there twice", template.id));
             }
-            write_leaf(&words, settings.depth, &mut leaf);
+            leaf::write(&words, settings.depth, &mut leaf);
             let crowded = miner.leaves.get(&*leaf).is_some_and(|slots| slots.len() >= settings.max_on_leaf);
             if miner.has_room(template.bytes()) && !crowded {
                 miner.insert(template, &leaf);
@@ -356,7 +358,7 @@ impl Miner {
     fn leave(&mut self, slot: usize, was: Option<usize>) {
         let words: Vec<&str> = self.slots[slot].template.text.split(' ').collect();
         let mut leaf = String::new();
-        write_leaf(&words, self.settings.depth, &mut leaf);
+        leaf::write(&words, self.settings.depth, &mut leaf);
         let slots = self.leaves.get_mut(&*leaf).expect("every template is on its leaf");
         match was {
             Some(was) => slots.iter_mut().filter(|s| **s == was).for_each(|s| *s = slot),
@@ -371,24 +373,6 @@ impl Miner {
 /// Writes the masked beginning of `message`, as much of it as is looked at, into `masked`.
 pub fn mask_start(message: &str, masked: &mut String) {
     super::mask(&message[..message.floor_char_boundary(MESSAGE_BYTES)], masked);
-}
-
-/// Where messages with these words are looked for. Words that vary lead the same way, but not keys: so the keys of all that is
-/// on a leaf are equal and at the same places, and stay so when a template becomes more general.
-fn write_leaf(words: &[&str], depth: usize, leaf: &mut String) {
-    leaf.clear();
-    let _ = write!(leaf, "{}", words.len()); // a String takes everything
-    let mut left = depth;
-    for (at, word) in words.iter().enumerate() {
-        if ends_key(word) {
-            let _ = write!(leaf, " {at}:{word}");
-            left = depth;
-        } else if left > 0 {
-            left -= 1;
-            leaf.push(' ');
-            leaf.push_str(if word.contains('<') { WILDCARD } else { word });
-        }
-    }
 }
 
 #[cfg(test)]

@@ -11,10 +11,12 @@
 
 mod atom;
 mod book;
+mod leaf;
 mod lists;
 mod mask;
 mod miner;
 mod object;
+mod status;
 mod template;
 mod trust;
 

@@ -39,6 +39,20 @@ fn members_share_a_template_that_becomes_more_general() {
 }
 
 #[test]
+fn what_failed_is_of_another_kind_than_what_went_well() {
+    let mut miner = miner(10);
+    let line = |status, bytes| format!(r#"10.0.0.{bytes} - - "GET /a/{bytes} HTTP/1.1" {status} {bytes} "-" "curl/8""#);
+    let fine = miner.add(&line(200, 17)).id;
+    let broken = miner.add(&line(503, 18)).id;
+    assert_ne!(fine, broken);
+    assert_eq!((miner.add(&line(204, 19)).id, miner.add(&line(500, 20)).id), (fine, broken));
+    let snapshot = miner.snapshot();
+    let mut again = Miner::restore(Settings::default(), snapshot).expect("it was written by a miner");
+    assert_eq!((again.add(&line(201, 21)).id, again.add(&line(599, 22)).id), (fine, broken));
+    assert!(again.add(&line(404, 23)).is_new);
+}
+
+#[test]
 fn ids_are_the_same_everywhere() {
     let id = miner(10).add("disk 7 full").id;
     assert_eq!(id, miner(99).add("disk 8 full").id);
@@ -235,7 +249,7 @@ proptest! {
         let mut leaf = String::new();
         for (at, slot) in miner.slots.iter().enumerate() {
             let words: Vec<&str> = slot.template.text.split(' ').collect();
-            write_leaf(&words, miner.settings.depth, &mut leaf);
+            leaf::write(&words, miner.settings.depth, &mut leaf);
             prop_assert!(miner.leaves[&*leaf].contains(&at), "{}", slot.template.text);
         }
         prop_assert_eq!(miner.bytes, miner.templates().map(Template::bytes).sum::<usize>());
