@@ -40,6 +40,12 @@ impl<T> Entry<T> {
     pub fn is_expired(&self, now: Instant) -> bool {
         self.deadline <= now
     }
+
+    /// The same with another item, if `change` finds one.
+    pub fn try_map<U>(self, change: impl FnOnce(T) -> Option<U>) -> Option<Entry<U>> {
+        let Self { item, class, rows, padded_len, enqueued_at, deadline } = self;
+        Some(Entry { item: change(item)?, class, rows, padded_len, enqueued_at, deadline })
+    }
 }
 
 /// What one batch may hold, and how the two classes share the devices.
@@ -130,5 +136,13 @@ impl<T> Batch<T> {
     /// Padded tokens of the run.
     pub fn tokens(&self) -> usize {
         self.rows * self.padded_len
+    }
+
+    /// The batch of those items for which `change` finds another one; `None` if it finds none.
+    pub fn try_map<U>(self, mut change: impl FnMut(T) -> Option<U>) -> Option<Batch<U>> {
+        let entries: Vec<_> = self.entries.into_iter().filter_map(|entry| entry.try_map(&mut change)).collect();
+        let rows = entries.iter().map(|entry| entry.rows).sum();
+        let padded_len = entries.iter().map(|entry| entry.padded_len).max()?;
+        Some(Batch { entries, rows, padded_len, closed_by: self.closed_by })
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
     },
     time::Instant,
@@ -10,25 +10,35 @@ use std::{
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError, bounded};
 
-use super::{Asker, Batch, Choice, Desk, Entry, Job, JobError, Pace, Rate, idle::Idle};
+use super::{Asker, Batch, Choice, Desk, Entry, Job, JobError, Pace, Queue, Rate, Ticket, idle::Idle};
 use crate::metrics::Metrics;
 
 /// The sending end. Dropping the last one closes the inbox: what is in it is still handed out.
 #[derive(Debug)]
 pub struct Inbox {
     /// Taken out only by the drop.
-    jobs: Option<Sender<Entry<Job>>>,
+    jobs: Option<Sender<Entry<Ticket>>>,
     idle: Arc<Idle>,
+    /// Weak: the inbox must see when no device is left.
+    batcher: Weak<Batcher>,
 }
 
 impl Inbox {
-    /// Puts a job down and wakes a device for it.
+    /// Puts a job down and wakes a device for it. Where there is no room, what nobody waits for any more makes some.
     ///
     /// # Errors
     /// [`NotTaken`]; the job is dropped, which answers it.
-    pub fn try_send(&self, entry: Entry<Job>) -> Result<(), NotTaken> {
+    pub fn try_send(&self, entry: Entry<Ticket>) -> Result<(), NotTaken> {
         let jobs = self.jobs.as_ref().expect("it is there until the drop");
-        jobs.try_send(entry).map_err(|e| match e {
+        let sent = jobs.try_send(entry).or_else(|e| {
+            if e.is_full()
+                && let Some(batcher) = self.batcher.upgrade()
+            {
+                batcher.make_room();
+            }
+            jobs.try_send(e.into_inner())
+        });
+        sent.map_err(|e| match e {
             TrySendError::Full(_) => NotTaken::Full,
             TrySendError::Disconnected(_) => NotTaken::Closed,
         })?;
@@ -58,23 +68,23 @@ impl Drop for Inbox {
 pub struct Batcher {
     waiting: Mutex<Waiting>,
     /// Looked at without the lock, to see whether something came.
-    arrivals: Receiver<Entry<Job>>,
-    /// Whether something was left to faster devices, which may be about to wait.
+    arrivals: Receiver<Entry<Ticket>>,
+    /// Whether others may have left something in the queue for devices that are about to wait.
     left: AtomicBool,
     idle: Arc<Idle>,
     rate: Arc<Rate>,
     metrics: Arc<Metrics>,
 }
 
-/// What only one device at a time may touch.
+/// What only one thread at a time may touch.
 struct Waiting {
-    inbox: Receiver<Entry<Job>>,
-    desk: Desk<Job>,
+    inbox: Receiver<Entry<Ticket>>,
+    desk: Desk<Ticket>,
     pace: Pace,
 }
 
 /// What there is for a device that asks.
-enum Answer {
+enum Offer {
     Batch(Batch<Job>),
     /// Nothing until then, or until something comes.
     Wait(Option<Instant>),
@@ -85,15 +95,15 @@ enum Answer {
 }
 
 impl Batcher {
-    /// A batcher and the way into it, for at most `jobs` jobs that no device has looked at; what it holds besides is
-    /// bounded by admission. `devices` will ask. It measures into `rate`.
-    pub fn new(jobs: usize, devices: usize, rate: Arc<Rate>, metrics: Arc<Metrics>) -> (Inbox, Self) {
-        let (sender, receiver) = bounded(jobs);
-        let idle = Arc::new(Idle::default());
-        let inbox = Inbox { jobs: Some(sender), idle: idle.clone() };
-        let waiting = Waiting { inbox: receiver.clone(), desk: Desk::new(devices), pace: Pace::default() };
+    /// A batcher and the way into it, for at most `jobs` jobs that nobody has looked at. Besides them it holds what is
+    /// admitted, and what was given up since it last looked, which is no more. `devices` will ask. It measures into `rate`.
+    pub fn new(jobs: usize, devices: usize, rate: Arc<Rate>, metrics: Arc<Metrics>) -> (Inbox, Arc<Self>) {
+        let (sender, inbox) = bounded(jobs);
+        let (arrivals, idle) = (inbox.clone(), Arc::new(Idle::default()));
+        let waiting = Mutex::new(Waiting { inbox, desk: Desk::new(devices), pace: Pace::default() });
         let left = AtomicBool::new(false);
-        (inbox, Self { waiting: Mutex::new(waiting), arrivals: receiver, left, idle, rate, metrics })
+        let batcher = Arc::new(Self { waiting, arrivals, left, idle: idle.clone(), rate, metrics });
+        (Inbox { jobs: Some(sender), idle, batcher: Arc::downgrade(&batcher) }, batcher)
     }
 
     /// Waits for the next batch; never an empty one. `None` when the inbox is closed and everything was handed out.
@@ -103,27 +113,26 @@ impl Batcher {
     pub fn next_batch(&self, asker: &Asker, left: impl Fn()) -> Option<Batch<Job>> {
         let mut rested = false;
         loop {
-            let (answer, more, rank) = {
-                // A poisoned lock guards a queue that is still whole: nothing here panics between two of its changes.
-                let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-                let answer = self.ask(&mut waiting, asker, rested);
-                self.left.store(matches!(answer, Answer::Leave(_)), Ordering::Release);
-                let rank = if matches!(answer, Answer::Batch(_)) { 0 } else { waiting.desk.rank(asker) };
-                (answer, !waiting.desk.queue.is_empty(), rank)
+            let (offer, more, rank) = {
+                let mut waiting = self.lock();
+                let offer = self.ask(&mut waiting, asker, rested);
+                self.left.store(matches!(offer, Offer::Leave(_)), Ordering::Release);
+                let rank = if matches!(offer, Offer::Batch(_)) { 0 } else { waiting.desk.rank(asker) };
+                (offer, !waiting.desk.queue.is_empty(), rank)
             };
-            match answer {
-                Answer::Batch(batch) => {
+            match offer {
+                Offer::Batch(batch) => {
                     if more {
                         self.idle.wake_one();
                     }
                     self.metrics.batch_closed(batch.closed_by.name());
                     return Some(batch);
                 }
-                Answer::Wait(until) => {
+                Offer::Wait(until) => {
                     rested = true;
                     self.idle.wait(rank, until, || !self.arrivals.is_empty() || self.left.load(Ordering::Acquire));
                 }
-                Answer::Leave(until) => {
+                Offer::Leave(until) => {
                     rested = true;
                     left();
                     // The word that woke this device was meant for a faster one. Which that is depends on the job's size, so
@@ -131,31 +140,47 @@ impl Batcher {
                     self.idle.wake_one();
                     Idle::pause(until);
                 }
-                Answer::Closed => return None,
+                Offer::Closed => return None,
             }
         }
     }
 
-    /// Answers what has expired, for when no device asks.
-    pub fn expire(&self) {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Answers what has expired and drops what nobody waits for, for when no device asks.
+    pub fn sweep(&self) {
+        self.sweep_in(self.lock());
+    }
+
+    /// As [`sweep`](Self::sweep), if the inbox is full. It is empty then, so this is done once for so many jobs.
+    fn make_room(&self) {
+        let waiting = self.lock();
+        // Else another sender was here while this one waited for the lock.
+        if waiting.inbox.is_full() {
+            self.sweep_in(waiting);
+        }
+    }
+
+    fn sweep_in(&self, mut waiting: MutexGuard<'_, Waiting>) {
         let Waiting { inbox, desk: Desk { queue, .. }, .. } = &mut *waiting;
-        inbox.try_iter().for_each(|entry| queue.push(entry));
-        let expired = queue.take_expired(Instant::now());
-        self.left_queue(&expired);
-        answer_expired(expired);
+        if !inbox.is_empty() {
+            // Before it is empty, which a device that is about to wait would believe.
+            self.left.store(true, Ordering::Release);
+            inbox.try_iter().for_each(|entry| queue.push(entry));
+        }
+        let unwanted = self.take_unwanted(queue, Instant::now());
+        drop(waiting);
+        answer_expired(unwanted);
     }
 
     /// Drops what waits, which answers it, for when no device will ever ask.
     pub fn clear(&self) {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = self.lock();
         let Waiting { inbox, desk: Desk { queue, .. }, .. } = &mut *waiting;
         inbox.try_iter().for_each(|entry| queue.push(entry));
         let all = queue.take_if(|_| true);
         self.left_queue(&all);
     }
 
-    fn ask(&self, waiting: &mut Waiting, asker: &Asker, rested: bool) -> Answer {
+    fn ask(&self, waiting: &mut Waiting, asker: &Asker, rested: bool) -> Offer {
         let Waiting { inbox, desk, pace } = waiting;
         let queue = &mut desk.queue;
         let closed = loop {
@@ -166,44 +191,42 @@ impl Batcher {
             }
         };
         let now = Instant::now();
-        let expired = queue.take_expired(now);
-        self.left_queue(&expired);
-        answer_expired(expired);
-        // All of them, not only those of the next batch: they count as a backlog, and would leave it half empty.
-        let abandoned = queue.take_if(|entry| entry.item.reply.is_abandoned());
-        self.left_queue(&abandoned);
-        drop(abandoned);
+        answer_expired(self.take_unwanted(queue, now));
         loop {
             match desk.ask(asker, now, closed) {
-                Choice::Wait(None) if closed => return Answer::Closed,
+                Choice::Wait(None) if closed => return Offer::Closed,
                 Choice::Wait(until) => {
                     pace.idle();
-                    return Answer::Wait(until);
+                    return Offer::Wait(until);
                 }
-                Choice::Leave(until) => return Answer::Leave(until),
+                Choice::Leave(until) => return Offer::Leave(until),
                 Choice::Batch(batch) => {
-                    let Some(batch) = self.without_abandoned(batch) else { continue };
+                    self.left_queue(&batch.entries);
+                    let Some(batch) = batch.try_map(Ticket::begin) else { continue };
                     if let Some(rate) = pace.taken(now, batch.tokens(), !desk.queue.is_empty(), rested) {
                         self.rate.set(rate, now);
                     }
-                    return Answer::Batch(batch);
+                    return Offer::Batch(batch);
                 }
             }
         }
     }
 
-    fn without_abandoned(&self, mut batch: Batch<Job>) -> Option<Batch<Job>> {
-        self.left_queue(&batch.entries);
-        let before = batch.entries.len();
-        batch.entries.retain(|entry| !entry.item.reply.is_abandoned());
-        if batch.entries.len() < before {
-            batch.rows = batch.entries.iter().map(|e| e.rows).sum();
-            batch.padded_len = batch.entries.iter().map(|e| e.padded_len).max()?;
-        }
-        Some(batch)
+    /// What has expired at `now`, and what nobody waits for: all of it, not only that of the next batch, for it counts as
+    /// a backlog, and would leave that batch half empty.
+    fn take_unwanted(&self, queue: &mut Queue<Ticket>, now: Instant) -> Vec<Entry<Ticket>> {
+        let mut unwanted = queue.take_expired(now);
+        unwanted.extend(queue.take_if(|entry| entry.item.is_abandoned()));
+        self.left_queue(&unwanted);
+        unwanted
     }
 
-    fn left_queue(&self, entries: &[Entry<Job>]) {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        // A poisoned lock guards a queue that is still whole: nothing here panics between two of its changes.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn left_queue(&self, entries: &[Entry<Ticket>]) {
         if !entries.is_empty() {
             self.metrics.queue_jobs.decrement(entries.len() as f64);
             self.metrics.queue_tokens.decrement(entries.iter().map(Entry::tokens).sum::<usize>() as f64);
@@ -215,14 +238,19 @@ impl Batcher {
 /// left of a batch that has to run again may not be wanted any more.
 pub fn still_wanted(entries: Vec<Entry<Job>>, now: Instant) -> Vec<Entry<Job>> {
     let (expired, mut wanted): (Vec<_>, Vec<_>) = entries.into_iter().partition(|entry| entry.is_expired(now));
-    answer_expired(expired);
+    for entry in expired {
+        entry.item.reply.send(Err(JobError::Expired));
+    }
     wanted.retain(|entry| !entry.item.reply.is_abandoned());
     wanted
 }
 
-fn answer_expired(expired: Vec<Entry<Job>>) {
-    for entry in expired {
+fn answer_expired(unwanted: Vec<Entry<Ticket>>) {
+    for entry in unwanted {
         // Whoever waited has been told by its own clock, or is gone.
-        entry.item.reply.send(Err(JobError::Expired));
+        entry.item.send(Err(JobError::Expired));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,5 @@
-//! A job: one log with all its hypotheses, which always stand in the same batch, and the reply that it is owed.
+//! A job with a device: one log with all its hypotheses, which always stand in the same batch, and the reply that it is
+//! owed. Before that it is a [`Ticket`](super::Ticket).
 
 use std::{
     sync::Arc,
@@ -19,6 +20,8 @@ pub struct Job {
     pub hypotheses: Arc<[Vec<u32>]>,
     /// Where the answer goes.
     pub reply: Reply,
+    /// Its place among what is admitted: it counts until it is answered, whether or not somebody still waits.
+    pub permit: OwnedSemaphorePermit,
 }
 
 /// Raw model output for one job.
@@ -75,35 +78,30 @@ pub enum JobError {
 pub type JobResult = Result<JobOutput, JobError>;
 
 /// The duty to answer one job. Sending consumes it; dropping it unsent answers [`JobError::Dropped`].
-///
-/// It holds the admission permit, so the job counts against the queue's bound until it is answered.
 #[derive(Debug)]
-pub struct Reply {
-    to: Option<oneshot::Sender<JobResult>>,
-    _permit: OwnedSemaphorePermit,
-}
+pub struct Reply(Option<oneshot::Sender<JobResult>>);
 
 impl Reply {
     /// A reply and the end that receives it.
-    pub fn new(permit: OwnedSemaphorePermit) -> (Self, oneshot::Receiver<JobResult>) {
+    pub(super) fn new() -> (Self, oneshot::Receiver<JobResult>) {
         let (to, from) = oneshot::channel();
-        (Self { to: Some(to), _permit: permit }, from)
+        (Self(Some(to)), from)
     }
 
     /// Whether nobody waits any more.
     pub fn is_abandoned(&self) -> bool {
-        self.to.as_ref().is_none_or(oneshot::Sender::is_closed)
+        self.0.as_ref().is_none_or(oneshot::Sender::is_closed)
     }
 
     /// Answers; `false` if nobody waits any more.
     pub fn send(mut self, result: JobResult) -> bool {
-        self.to.take().is_some_and(|to| to.send(result).is_ok())
+        self.0.take().is_some_and(|to| to.send(result).is_ok())
     }
 }
 
 impl Drop for Reply {
     fn drop(&mut self) {
-        if let Some(to) = self.to.take() {
+        if let Some(to) = self.0.take() {
             // Nobody waiting is as good as answered.
             let _ = to.send(Err(JobError::Dropped));
         }

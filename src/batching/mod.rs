@@ -1,7 +1,7 @@
 //! From waiting jobs to batches. The batcher is asked by whoever is free; it never pushes.
 //!
 //! ```text
-//! inbox (bounded channel) -> Batcher -> Desk (pure: Queue, Roster) -> Batch -> the device that asked
+//! inbox of Tickets (bounded channel) -> Batcher -> Desk (pure: Queue, Roster) -> Batch of Jobs -> the device that asked
 //! ```
 //!
 //! It does not know what a device is, what the logits mean, or HTTP.
@@ -16,6 +16,7 @@ mod lanes;
 mod pace;
 mod queue;
 mod roster;
+mod ticket;
 
 pub use batch::{Aim, Batch, Class, CloseReason, Entry, Limits};
 pub use batcher::{Batcher, Inbox, NotTaken, still_wanted};
@@ -25,3 +26,4 @@ pub use job::{Job, JobError, JobOutput, JobResult, JobRun, JobTimes, Reply};
 pub use pace::{Pace, Rate};
 pub use queue::Queue;
 pub use roster::Asker;
+pub use ticket::{Answer, Load, Ticket};

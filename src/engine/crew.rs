@@ -20,7 +20,7 @@ use crate::{
 };
 
 pub(super) struct Crew {
-    pub batcher: Batcher,
+    pub batcher: Arc<Batcher>,
     pub limits: Limits,
     /// How long a run should take; zero: as long as the limits let it.
     pub target_run: Duration,

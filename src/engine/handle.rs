@@ -7,7 +7,7 @@ use std::{
 
 use super::{admission::Admission, aside::Aside, health::Health};
 use crate::{
-    batching::{Class, Entry, Inbox, Job, JobError, JobRun, JobTimes, NotTaken, Reply},
+    batching::{Class, Entry, Inbox, JobError, JobRun, JobTimes, Load, NotTaken, Ticket},
     classify::{Head, Labels, Task, label_scores},
     config::{Batching, Scoring},
     error::RequestError,
@@ -283,9 +283,8 @@ impl Handle {
         let permit = admission.admit(class, rows * padded_len, tokenized, deadline).await?;
         let enqueued_at = Instant::now();
 
-        let (reply, answer) = Reply::new(permit);
         let truncated = log.truncated;
-        let item = Job { log, hypotheses: task.hypotheses.clone(), reply };
+        let (item, answer) = Load { log, hypotheses: task.hypotheses.clone(), permit }.wait();
         self.enqueue(Entry { item, class, rows, padded_len, enqueued_at, deadline })?;
 
         let output = match tokio::time::timeout_at(deadline.into(), answer).await {
@@ -308,7 +307,7 @@ impl Handle {
         Ok(Classified { scores, truncated, times })
     }
 
-    fn enqueue(&self, entry: Entry<Job>) -> Result<(), RequestError> {
+    fn enqueue(&self, entry: Entry<Ticket>) -> Result<(), RequestError> {
         let inbox = self.inbox.upgrade().ok_or(RequestError::Draining)?;
         let (jobs, tokens) = (1.0, entry.tokens() as f64);
         self.shared.metrics.queue_jobs.increment(jobs);

@@ -1,4 +1,4 @@
-//! Watches the model runs, and answers what expires in the queue while all devices are busy or gone.
+//! Watches the model runs, and clears the queue of what expires or is given up while all devices are busy or gone.
 //!
 //! It sleeps until the next run is due, but at most for a tick: a run that starts meanwhile is due later than that.
 
@@ -45,7 +45,7 @@ impl Watchdog {
                     Err(abandoned) => self.replace(slot, abandoned),
                 }
             }
-            self.crew.batcher.expire();
+            self.crew.batcher.sweep();
         }
         let _ = self.crew.ended.try_send(());
     }

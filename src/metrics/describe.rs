@@ -19,7 +19,10 @@ pub(super) fn describe() {
     );
     describe_counter!("oddlog_reloads_total", "Files read again on SIGHUP, by file and result.");
     describe_counter!("oddlog_refused_total", "Logs refused before they entered the queue, by reason.");
-    describe_gauge!("oddlog_queue_jobs", "Logs waiting for a device.");
+    describe_gauge!(
+        "oddlog_queue_jobs",
+        "Logs waiting for a device. Those given up leave it when one asks, or within 250 ms."
+    );
     describe_gauge!("oddlog_queue_tokens", "Padded tokens waiting for a device.");
     describe_histogram!("oddlog_stage_duration_seconds", "Time that a log spent in each stage.");
     describe_histogram!("oddlog_batch_rows", "Rows of each batch; a log has one row for each label.");

@@ -73,7 +73,7 @@ impl Novelty {
 
     /// Some of the templates.
     pub fn page(&self, listing: Listing, now: SystemTime) -> Page {
-        self.book.lock().page(listing, unix_ms(now))
+        listing.page(|| self.book.lock(), unix_ms(now))
     }
 
     /// Brings the gauges up to date, to be called before they are read.

@@ -2,7 +2,7 @@
 //! similar takes the message or a new one is made.
 //!
 //! The tree is kept flat: a leaf is the number of words and the first [`Settings::depth`] of them, those that vary taken
-//! as one. A word at which members of a template differ becomes [`WILDCARD`].
+//! as one, with the status codes of HTTP and their places. A word at which members of a template differ becomes [`WILDCARD`].
 //!
 //! Keys of objects cut a message into *sections*: what stands before the first one, and the value of each. A leaf has all keys, with
 //! their places, and the first words of each section, and each section must be similar: else keys, which are many and
@@ -12,24 +12,16 @@
 //! a new one is the least useful of a few ([`LOOKED_AT`]) that a hand passes, or of its leaf. Use is counted up by members
 //! and halved by the hand, so that a template that was frequent long ago does not stay for ever.
 
+mod snapshot;
+
 use std::{cmp::Reverse, collections::HashMap};
 
-use serde::{Deserialize, Serialize};
-
+pub use self::snapshot::Snapshot;
 use super::{
-    leaf, lists,
+    leaf,
     object::ends_key,
     template::{Settings, Template, TemplateId, WILDCARD},
 };
-
-/// Which version of masks and leaves a snapshot was made with. Change it when either changes.
-const VERSION: u32 = 4;
-/// Status codes were numbers like others.
-const WITHOUT_STATUS: u32 = 3;
-/// All quoted texts were masked, also the keys of objects.
-const WITHOUT_KEYS: u32 = 2;
-/// Lists were not masked yet.
-const WITH_LISTS: u32 = 1;
 
 /// Templates that the hand passes before one is forgotten: what a new one costs does not depend on how many there are.
 const LOOKED_AT: usize = 16;
@@ -50,14 +42,6 @@ pub struct Matched {
     pub generalised: bool,
     /// The templates that were forgotten to make room.
     pub forgotten: Vec<TemplateId>,
-}
-
-/// All that a miner knows, to be kept and restored. Making one copies no text.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Snapshot {
-    version: u32,
-    seen: u64,
-    templates: Vec<Template>,
 }
 
 #[derive(Debug)]
@@ -161,48 +145,6 @@ impl Miner {
     /// Bytes that templates take, about.
     pub fn bytes(&self) -> usize {
         self.bytes
-    }
-
-    /// All that is known, in no order.
-    pub fn snapshot(&self) -> Snapshot {
-        Snapshot { version: VERSION, seen: self.seen, templates: self.templates().cloned().collect() }
-    }
-
-    /// A miner that goes on where `snapshot` was taken; of too many templates those with most members are kept. Templates
-    /// of an earlier version are renewed, and those are left out that no message could join any more.
-    ///
-    /// # Errors
-    /// If it was made by a version that is not known, or holds what no miner writes.
-    pub fn restore(settings: Settings, snapshot: Snapshot) -> Result<Self, String> {
-        let mut templates = snapshot.templates;
-        match snapshot.version {
-            VERSION | WITHOUT_STATUS => {}
-            WITHOUT_KEYS | WITH_LISTS => {
-                templates.retain(|template| !lists::has_masked_keys(&template.text));
-                if snapshot.version == WITH_LISTS {
-                    templates.iter_mut().for_each(|template| template.text = lists::renewed(&template.text).into());
-                }
-            }
-            other => return Err(format!("templates of version {other} cannot be used by version {VERSION}")),
-        }
-        let mut miner = Self { seen: snapshot.seen, ..Self::new(settings) };
-        templates.sort_by_key(|t| (Reverse(t.count), t.id));
-        let mut leaf = String::new();
-        for template in templates {
-            let words: Vec<&str> = template.text.split(' ').collect();
-            if words.len() > settings.max_words + 1 || template.count == 0 || template.last > snapshot.seen {
-                return Err(format!("template {} is broken", template.id));
-            }
-            if miner.by_id.contains_key(&template.id) {
-                return Err(format!("template {} is there twice", template.id));
-            }
-            leaf::write(&words, settings.depth, &mut leaf);
-            let crowded = miner.leaves.get(&*leaf).is_some_and(|slots| slots.len() >= settings.max_on_leaf);
-            if miner.has_room(template.bytes()) && !crowded {
-                miner.insert(template, &leaf);
-            }
-        }
-        Ok(miner)
     }
 
     fn words<'a>(&self, masked: &'a str) -> Vec<&'a str> {

@@ -122,7 +122,12 @@ impl Trust {
 
     /// How far it has come.
     pub fn state(&self, policy: &Policy, now_s: u64) -> State {
-        match self.doubt(policy, now_s) {
+        self.state_at(self.doubt(policy, now_s), policy)
+    }
+
+    /// How far it has come with this [`doubt`](Self::doubt).
+    pub fn state_at(&self, doubt: f32, policy: &Policy) -> State {
+        match doubt {
             doubt if doubt <= policy.max_doubt => State::Trusted,
             doubt if doubt < 1.0 && self.scored >= SETTLED => State::Volatile,
             _ => State::Learning,

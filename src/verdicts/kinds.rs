@@ -95,10 +95,11 @@ impl Kinds {
         let (doubt, scores, score) = {
             let book = self.book.lock();
             let Some(trust) = book.trust(id) else { return Use::Ask { wait: true } };
-            match trust.state(&self.policy, now_s) {
+            let doubt = trust.doubt(&self.policy, now_s);
+            match trust.state_at(doubt, &self.policy) {
                 State::Learning => return Use::Ask { wait: true },
                 State::Volatile => return Use::Ask { wait: false },
-                State::Trusted => (trust.doubt(&self.policy, now_s), trust.scores().clone(), trust.score()),
+                State::Trusted => (doubt, trust.scores().clone(), trust.score()),
             }
         };
         let hash = self.hasher.hash_one(input);

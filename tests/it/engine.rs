@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use crossbeam_channel::{Sender, bounded};
-use futures_util::future::join_all;
+use futures_util::{FutureExt, future::join_all};
 use oddlog::{
     config::{Batching, Devices, Scoring},
     device::FakeDevice,
@@ -180,6 +180,51 @@ async fn whoever_hangs_up_is_dropped_before_it_costs_a_run() {
     }
     assert_eq!(metric(&handle, "oddlog_dropped_by_client_total"), 20.0);
     assert_eq!(batches(&handle), 4.0);
+}
+
+/// Requests that wait, as many as are let in, and what the next one is told.
+fn fill(handle: &Handle) -> (Vec<impl Future<Output = Result<Classified, RequestError>>>, RequestError) {
+    let mut waiting = Vec::new();
+    loop {
+        let mut next = Box::pin(classify(handle, "x"));
+        match (&mut next).now_or_never() {
+            None => waiting.push(next),
+            Some(answer) => return (waiting, answer.unwrap_err()),
+        }
+    }
+}
+
+/// The device never asks meanwhile: it is held in the run of the first log.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_hangs_up_makes_room_at_once_and_what_runs_keeps_its_place() {
+    let model = model();
+    let (device, gate) = gated();
+    let batching = Batching { max_queue_tokens: 640, max_bulk_tokens: 64, ..Batching::default() };
+    let engine = start(&model, vec![device], &batching);
+    let handle = engine.handle();
+    let running = spawn(&handle, &["x".to_owned()]).remove(0);
+    until(|| batches(&handle) == 1.0).await;
+    let (waiting, refusal) = fill(&handle);
+    let room = waiting.len();
+    assert!(room > 8 && matches!(refusal, RequestError::Overloaded { .. }), "{room}, {refusal}");
+    drop(waiting);
+    // Far more than the inbox has room for.
+    for _ in 0..2000 {
+        assert_eq!(classify(&handle, "x").now_or_never(), None, "whoever left before is in the way");
+    }
+    // What runs for nobody counts all the same.
+    running.abort();
+    assert!(running.await.unwrap_err().is_cancelled());
+    let (waiting, refusal) = fill(&handle);
+    assert!(waiting.len() == room && matches!(refusal, RequestError::Overloaded { .. }), "{refusal}");
+    drop(gate);
+    for answer in join_all(waiting).await {
+        answer.unwrap();
+    }
+    assert_eq!(metric(&handle, "oddlog_queue_jobs"), 0.0);
+    assert_eq!(metric(&handle, "oddlog_dropped_by_client_total"), (room + 2001) as f64);
+    // Its place is free again, too.
+    until(|| handle.is_idle()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

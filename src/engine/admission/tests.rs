@@ -3,6 +3,7 @@
 use futures_util::FutureExt;
 
 use super::*;
+use crate::{batching::Load, model::EncodedLog};
 
 mod house;
 
@@ -89,4 +90,25 @@ async fn a_batch_call_that_cannot_begin_in_time_is_refused() {
     drop(held);
     assert!(waits.await.is_ok());
     assert_eq!(check(1), Ok(()));
+}
+
+#[tokio::test]
+async fn who_left_before_its_run_counts_no_longer_and_what_runs_does() {
+    let (pool, now) = (small(), Instant::now());
+    pool.rate().set(320.0, now);
+    let first = single(&pool, 640, now, 60_000).await.expect("nothing else is there");
+    let log = || EncodedLog { ids: vec![1], truncated: false };
+    let (waits, answer) = Load { log: log(), hypotheses: Vec::new().into(), permit: first }.wait();
+    // It would take 2 s, and the pool is full.
+    assert!(single(&pool, 16, now, 60_000).await.is_err());
+    drop(answer);
+    let second = single(&pool, 640, now, 60_000).await.expect("nothing waits but an empty ticket");
+    assert!(waits.is_abandoned());
+    let (ticket, answer) = Load { log: log(), hypotheses: Vec::new().into(), permit: second }.wait();
+    let job = ticket.begin().expect("somebody waits for it");
+    drop(answer);
+    assert_eq!(pool.check(Class::Interactive, now, now + FAR), Err(pool.full()));
+    assert!(!pool.is_idle());
+    drop(job);
+    assert!(pool.is_idle());
 }

@@ -1,6 +1,6 @@
 //! The templates of a book in some order, a page at a time.
 
-use std::{cmp::Ordering, sync::Arc};
+use std::{ops::Deref, sync::Arc};
 
 use super::{Book, Record, Tally};
 use crate::templates::{Template, TemplateId};
@@ -68,7 +68,7 @@ pub struct Entry {
 /// Part of a book.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Page {
-    /// The templates, in order; equal ones by id.
+    /// The templates, in the order that they had at a first look; equal ones by id.
     pub entries: Vec<Entry>,
     /// Templates of the whole book.
     pub total: usize,
@@ -80,36 +80,54 @@ pub struct Page {
     pub forgotten: u64,
 }
 
-impl Book {
-    /// The page that was asked for. It looks at every template once and sorts those before its end.
-    pub fn page(&self, listing: Listing, now_ms: u64) -> Page {
-        let Listing { sort, order, offset, limit } = listing;
-        let mut keys: Vec<(f64, TemplateId)> = self
-            .miner
-            .templates()
-            .filter_map(|template| Some((key(sort, template, self.records.get(&template.id)?, now_ms), template.id)))
-            .collect();
+impl Listing {
+    /// The page of `book`, which is held twice and briefly: for what every template is sorted by, and for those of the page.
+    /// The choice between them is made without it, and what is forgotten meanwhile is left out.
+    pub fn page<B: Deref<Target = Book>>(self, book: impl Fn() -> B, now_ms: u64) -> Page {
+        let keys = book().keys(self.sort, now_ms);
+        let ids = self.choose(keys);
+        let book = book();
+        Page {
+            entries: ids.iter().filter_map(|id| book.entry(*id, now_ms)).collect(),
+            total: book.len(),
+            seen: book.seen(),
+            since_ms: book.since_ms,
+            forgotten: book.forgotten,
+        }
+    }
+
+    /// The templates of the page, in order. Only those are sorted.
+    fn choose(self, mut keys: Vec<(f64, TemplateId)>) -> Vec<TemplateId> {
         let compare = |(a, a_id): &(f64, TemplateId), (b, b_id): &(f64, TemplateId)| {
-            let order = match order {
+            let order = match self.order {
                 Order::Ascending => a.total_cmp(b),
                 Order::Descending => b.total_cmp(a),
             };
-            if order == Ordering::Equal { a_id.cmp(b_id) } else { order }
+            order.then(a_id.cmp(b_id))
         };
-        let end = offset.saturating_add(limit);
+        let end = self.offset.saturating_add(self.limit);
         if end < keys.len() {
             keys.select_nth_unstable_by(end, compare);
             keys.truncate(end);
         }
-        keys.sort_unstable_by(compare);
-        let entries = keys.iter().skip(offset).filter_map(|(_, id)| self.entry(*id, now_ms));
-        Page {
-            entries: entries.collect(),
-            total: self.len(),
-            seen: self.seen(),
-            since_ms: self.since_ms,
-            forgotten: self.forgotten,
+        if self.offset >= keys.len() {
+            return Vec::new();
         }
+        keys.select_nth_unstable_by(self.offset, compare);
+        let page = &mut keys[self.offset..];
+        page.sort_unstable_by(compare);
+        page.iter().map(|(_, id)| *id).collect()
+    }
+}
+
+impl Book {
+    /// What each template is sorted by.
+    fn keys(&self, sort: SortBy, now_ms: u64) -> Vec<(f64, TemplateId)> {
+        let key = |template: &Template| {
+            let record = self.records.get(&template.id)?;
+            Some((key(sort, template, record, now_ms), template.id))
+        };
+        self.miner.templates().filter_map(key).collect()
     }
 
     fn entry(&self, id: TemplateId, now_ms: u64) -> Option<Entry> {

@@ -16,7 +16,7 @@ fn book(max_templates: usize) -> Book {
 }
 
 fn names(book: &Book, listing: Listing) -> Vec<String> {
-    book.page(listing, 100_000).entries.iter().map(|entry| entry.template.to_string()).collect()
+    listing.page(|| book, 100_000).entries.iter().map(|entry| entry.template.to_string()).collect()
 }
 
 #[test]
@@ -47,7 +47,7 @@ fn a_rate_follows_what_comes_and_fades() {
     for at in (0..hour).step_by(500) {
         observe(&mut book, "tick", at);
     }
-    let rate = |now| book.page(Listing { limit: 1, ..Listing::default() }, now).entries[0].rate;
+    let rate = |now| Listing { limit: 1, ..Listing::default() }.page(|| &book, now).entries[0].rate;
     assert!((rate(hour) - 2.0).abs() < 0.01, "two a second: {}", rate(hour));
     assert!((rate(hour + 600_000) - 2.0 / std::f64::consts::E).abs() < 0.01);
     assert!(rate(0) <= rate(hour) + 0.01, "a clock that is set back changes nothing");
@@ -71,10 +71,43 @@ fn pages_are_sorted_and_bounded() {
     assert_eq!(names(&book, Listing { sort: SortBy::Score, limit: 1, ..all }), ["alpha"]);
     assert_eq!(names(&book, Listing { sort: SortBy::FirstSeen, limit: 1, order: Order::Ascending, ..all }), ["beta"]);
     assert_eq!(names(&book, Listing { sort: SortBy::LastSeen, limit: 1, ..all }), ["alpha"]);
-    let entry = &book.page(all, 0).entries[1];
+    let entry = &all.page(|| &book, 0).entries[1];
     assert_eq!((entry.tally.anomalies, entry.tally.normals, entry.tally.score), (2, 0, Some(0.2)));
-    let page = book.page(Listing { offset: usize::MAX, limit: usize::MAX, ..all }, 0);
+    let page = Listing { offset: usize::MAX, limit: usize::MAX, ..all }.page(|| &book, 0);
     assert_eq!((page.entries.len(), page.total, page.seen, page.since_ms), (0, 3, 6, 1000));
+}
+
+#[test]
+fn a_page_is_what_lies_there_of_the_whole_order() {
+    let mut book = book(1000);
+    let word = |n: usize| n.to_string().bytes().map(|b| char::from(b'a' + b - b'0')).collect::<String>();
+    for n in 0..200 {
+        (0..n % 7).for_each(|_| drop(observe(&mut book, &word(n), n as u64)));
+    }
+    let all = Listing { limit: 1000, ..Listing::default() };
+    let whole = names(&book, all);
+    assert!(whole.len() > 150);
+    for (offset, limit) in [(0, 1), (0, 20), (13, 20), (whole.len() - 3, 2), (whole.len() - 3, 20), (whole.len(), 9)] {
+        let expected: Vec<_> = whole.iter().skip(offset).take(limit).cloned().collect();
+        assert_eq!(names(&book, Listing { offset, limit, ..all }), expected, "{offset} {limit}");
+    }
+}
+
+#[test]
+fn what_is_forgotten_while_a_page_is_chosen_is_left_out() {
+    let mut before = book(2);
+    ["a", "b"].into_iter().for_each(|word| drop(observe(&mut before, word, 0)));
+    let mut after = Book::restore(Settings { max_templates: 2, ..Settings::default() }, before.snapshot()).unwrap();
+    observe(&mut after, "b", 1);
+    observe(&mut after, "c", 2);
+    let looks = std::cell::Cell::new(0);
+    let look = || {
+        looks.set(looks.get() + 1);
+        if looks.get() == 1 { &before } else { &after }
+    };
+    let page = Listing { limit: 9, ..Listing::default() }.page(look, 3);
+    let names: Vec<&str> = page.entries.iter().map(|entry| &*entry.template).collect();
+    assert_eq!((names, page.total, page.forgotten, looks.get()), (vec!["b"], 2, 1, 2));
 }
 
 #[test]
@@ -159,7 +192,7 @@ proptest! {
             prop_assert_eq!(observe(&mut one, message, 500 + at as u64), observe(&mut two, message, 500 + at as u64));
         }
         let all = Listing { limit: 1000, ..Listing::default() };
-        let (mut one, mut two) = (one.page(all, 9000), two.page(all, 9000));
+        let (mut one, mut two) = (all.page(|| &one, 9000), all.page(|| &two, 9000));
         for (a, b) in one.entries.iter_mut().zip(&mut two.entries) {
             prop_assert!((a.rate - b.rate).abs() < 1e-12, "JSON keeps all but the last bit");
             b.rate = a.rate;

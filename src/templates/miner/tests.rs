@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::*;
+use super::{snapshot::VERSION, *};
 
 fn miner(max_templates: usize) -> Miner {
     Miner::new(Settings { max_templates, ..Settings::default() })

@@ -5,7 +5,10 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use proptest::prelude::*;
 
 use super::*;
-use crate::batching::{Batch, Entry, Limits, Pace, Queue};
+use crate::{
+    batching::{Answer, Batch, Entry, Job, Limits, Load, Pace, Queue, Ticket},
+    model::EncodedLog,
+};
 
 #[derive(Debug, Clone)]
 enum Op {
@@ -33,6 +36,7 @@ fn op() -> impl Strategy<Value = Op> {
 struct Owed {
     tokens: usize,
     class: Class,
+    /// Its client left before a device had it.
     abandoned: bool,
 }
 
@@ -48,13 +52,15 @@ enum End {
 struct House {
     now: Instant,
     admission: Admission,
-    queue: Queue<(usize, OwnedSemaphorePermit)>,
+    queue: Queue<(usize, Ticket)>,
     pace: Pace,
     limits: Limits,
-    running: VecDeque<Batch<(usize, OwnedSemaphorePermit)>>,
+    running: VecDeque<Batch<(usize, Job)>>,
     /// Devices that found nothing when they last looked.
     resting: usize,
     owed: HashMap<usize, Owed>,
+    /// Whoever waits still.
+    clients: HashMap<usize, Answer>,
     answered: HashSet<usize>,
 }
 
@@ -81,6 +87,7 @@ impl House {
             running: VecDeque::new(),
             resting: Self::DEVICES,
             owed: HashMap::new(),
+            clients: HashMap::new(),
             answered: HashSet::new(),
         }
     }
@@ -89,10 +96,12 @@ impl House {
         let owed = self.owed.remove(&id).expect("it was accepted, and not answered before");
         assert!(end != End::Answered || !owed.abandoned, "{id} is run for nobody");
         assert!(self.answered.insert(id), "{id} is answered twice");
+        self.clients.remove(&id);
     }
 
     fn unanswered(&self, class: Class) -> usize {
-        self.owed.values().filter(|owed| owed.class == class).map(|owed| owed.tokens).sum()
+        let counts = |owed: &&Owed| owed.class == class && !owed.abandoned;
+        self.owed.values().filter(counts).map(|owed| owed.tokens).sum()
     }
 
     fn arrive(&mut self, id: usize, class: Class, rows: usize, padded_len: usize, patience: Duration) {
@@ -106,7 +115,10 @@ impl House {
         match outcome {
             Ok(permit) => {
                 self.owed.insert(id, Owed { tokens, class, abandoned: false });
-                let entry = Entry { item: (id, permit), class, rows, padded_len, enqueued_at: now, deadline };
+                let log = EncodedLog { ids: Vec::new(), truncated: false };
+                let (ticket, answer) = Load { log, hypotheses: Vec::new().into(), permit }.wait();
+                self.clients.insert(id, answer);
+                let entry = Entry { item: (id, ticket), class, rows, padded_len, enqueued_at: now, deadline };
                 self.queue.push(entry);
             }
             Err(RequestError::Overloaded { .. }) => assert!(before + tokens > self.admission.interactive.size),
@@ -118,10 +130,11 @@ impl House {
     fn give_up(&mut self, which: usize) {
         let running = self.running.iter().flat_map(|batch| &batch.entries).map(|entry| entry.item.0);
         let running: HashSet<usize> = running.collect();
-        let mut waiting: Vec<usize> = self.owed.keys().copied().filter(|id| !running.contains(id)).collect();
-        waiting.sort_unstable();
-        if let Some(id) = waiting.get(which % waiting.len().max(1)) {
-            self.owed.get_mut(id).expect("it is one of them").abandoned = true;
+        let mut clients: Vec<usize> = self.clients.keys().copied().collect();
+        clients.sort_unstable();
+        if let Some(id) = clients.get(which % clients.len().max(1)) {
+            self.clients.remove(id);
+            self.owed.get_mut(id).expect("it is one of them").abandoned = !running.contains(id);
         }
     }
 
@@ -133,8 +146,8 @@ impl House {
         for entry in self.queue.take_expired(self.now) {
             self.settle(entry.item.0, End::Expired);
         }
-        let owed = &self.owed;
-        for entry in self.queue.take_if(|entry| owed[&entry.item.0].abandoned) {
+        for entry in self.queue.take_if(|entry| entry.item.1.is_abandoned()) {
+            assert!(self.owed[&entry.item.0].abandoned);
             self.settle(entry.item.0, End::Abandoned);
         }
         let rested = self.resting > 0;
@@ -148,7 +161,8 @@ impl House {
         if let Some(rate) = self.pace.taken(self.now, batch.tokens(), !self.queue.is_empty(), rested) {
             self.admission.rate().set(rate, self.now);
         }
-        self.running.push_back(batch);
+        let begin = |(id, ticket): (usize, Ticket)| Some((id, ticket.begin()?));
+        self.running.extend(batch.try_map(begin));
     }
 
     fn finish(&mut self) {
@@ -162,7 +176,8 @@ impl House {
             assert_eq!(pool.used(), self.unanswered(class), "{class:?}");
             assert!(pool.used() <= pool.size);
         }
-        assert!(self.queue.len() <= self.admission.max_jobs());
+        let waiting = self.owed.values().filter(|owed| !owed.abandoned).count();
+        assert!(waiting <= self.admission.max_jobs());
         assert_eq!(self.admission.line.load(Ordering::Relaxed), 0);
     }
 }
