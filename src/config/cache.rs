@@ -41,7 +41,7 @@ impl Default for Cache {
             mode: CacheMode::Exact,
             max_bytes: 64 << 20,
             ttl_s: 3600,
-            max_doubt: 0.3,
+            max_doubt: 0.4,
             check_share: 0.05,
             max_templates: 20_000,
         }
