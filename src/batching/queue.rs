@@ -101,30 +101,18 @@ impl<T> Queue<T> {
         self.bulk.oldest_lane().map_or(0, |(_, len)| limits.tokens_of(Class::Bulk, len))
     }
 
-    /// The item that would be the last to be taken: bulk items come after single requests, newer ones after older ones.
-    pub fn newest(&self) -> Option<&Entry<T>> {
-        self.bulk.newest().or_else(|| self.interactive.newest())
+    /// The first item of [`take_last`](Self::take_last).
+    pub fn first_of_last(&self) -> Option<&Entry<T>> {
+        self.bulk.oldest().or_else(|| self.interactive.oldest())
     }
 
-    /// When the oldest and the newest item of the class of [`newest`](Self::newest) came.
-    pub fn span(&self) -> Option<(Instant, Instant)> {
-        let lanes = self.last_lanes();
-        Some((lanes.oldest_lane()?.0, lanes.newest()?.enqueued_at))
-    }
-
-    /// A batch from the end of the queue, for a device that is too slow for its head: it begins with the
-    /// [`newest`](Self::newest) item, and is joined by others of its class that came at `since` or later, up to `tokens`.
-    pub fn take_newest(&mut self, limits: &Limits, tokens: usize, since: Instant) -> Option<Batch<T>> {
-        let newest = self.newest()?;
-        let tokens = tokens.min(limits.tokens_of(newest.class, newest.padded_len));
+    /// A batch of at most `tokens`, but for a first item that has more, of the class that can wait: of bulk items as long as
+    /// there are any. For a device that is to help the others and not to take what they would do first.
+    pub fn take_last(&mut self, limits: &Limits, tokens: usize) -> Option<Batch<T>> {
         match self.bulk.is_empty() {
-            true => self.interactive.take_newest(limits, tokens, since),
-            false => self.bulk.take_newest(limits, tokens, since),
+            true => self.interactive.take_within(Class::Interactive, limits, tokens),
+            false => self.bulk.take_within(Class::Bulk, limits, tokens),
         }
-    }
-
-    fn last_lanes(&self) -> &Lanes<T> {
-        if self.bulk.is_empty() { &self.interactive } else { &self.bulk }
     }
 }
 
@@ -253,7 +241,7 @@ mod tests {
         Pass { ms: u64 },
         Expire,
         Take,
-        TakeNewest { tokens: usize, since: u64 },
+        TakeLast { tokens: usize },
     }
 
     fn class() -> impl Strategy<Value = Class> {
@@ -267,8 +255,8 @@ mod tests {
 
     fn op() -> impl Strategy<Value = Op> {
         let pass = (0u64..20).prop_map(|ms| Op::Pass { ms });
-        let newest = (0usize..512, 0u64..20).prop_map(|(tokens, since)| Op::TakeNewest { tokens, since });
-        prop_oneof![5 => push(0u64..60), 2 => pass, 1 => Just(Op::Expire), 2 => Just(Op::Take), 1 => newest]
+        let last = (0usize..512).prop_map(|tokens| Op::TakeLast { tokens });
+        prop_oneof![5 => push(0u64..60), 2 => pass, 1 => Just(Op::Expire), 2 => Just(Op::Take), 1 => last]
     }
 
     /// What the test knows of a waiting entry.
@@ -310,17 +298,17 @@ mod tests {
                         waiting.retain(|w| !expired.contains(&w.id));
                         prop_assert!(expired.iter().all(|i| gone.insert(*i)));
                     }
-                    Op::TakeNewest { tokens, since } => {
-                        let since = now - Duration::from_millis(since);
-                        let Some(batch) = queue.take_newest(&LIMITS, tokens, since) else {
-                            prop_assert!(waiting.is_empty());
+                    Op::TakeLast { tokens } => {
+                        let first = queue.first_of_last().map(|e| e.item);
+                        let Some(batch) = queue.take_last(&LIMITS, tokens) else {
+                            prop_assert!(waiting.is_empty() && first.is_none());
                             continue;
                         };
                         let class = batch.entries[0].class;
-                        prop_assert!(class == Class::Bulk || queue.bulk.is_empty());
-                        let newest = waiting.iter().filter(|w| w.class == class).map(|w| w.at).max().unwrap();
-                        prop_assert_eq!(batch.entries[0].enqueued_at, newest);
-                        prop_assert!(batch.entries[1..].iter().all(|e| e.class == class && e.enqueued_at >= since));
+                        prop_assert!(class == Class::Bulk || waiting.iter().all(|w| w.class == Class::Interactive));
+                        let oldest = waiting.iter().filter(|w| w.class == class).map(|w| w.at).min().unwrap();
+                        prop_assert_eq!((batch.entries[0].enqueued_at, Some(batch.entries[0].item)), (oldest, first));
+                        prop_assert!(batch.entries.iter().all(|e| e.class == class));
                         prop_assert!(batch.entries.len() == 1 || batch.tokens() <= tokens);
                         for e in &batch.entries {
                             prop_assert!(gone.insert(e.item));
