@@ -12,7 +12,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Asker, Batch, Entry, Queue, roster::Load, roster::Roster};
+use super::{Asker, Batch, Entry, Limits, Queue, roster::Load, roster::Roster};
 
 /// Bounds of the time after which a device that was sent away asks again.
 const SOONEST: Duration = Duration::from_millis(1);
@@ -62,18 +62,21 @@ impl<T> Desk<T> {
             Some(due) if due > now && !closing => return Choice::Wait(Some(due)),
             Some(_) => {}
         }
-        let batch = match self.beside_faster(asker, now) {
+        // What is left behind waits until any device is free: with others about, company spares less waiting.
+        let worth = asker.limits.max_padding_tokens as f64 / self.roster.turnout(asker, now).sqrt();
+        let limits = Limits { max_padding_tokens: worth as usize, ..asker.limits };
+        let batch = match self.beside_faster(asker, &limits, now) {
             Ok(batch) => batch,
             Err(again) => return Choice::Leave(again),
         };
-        let Some(batch) = batch.or_else(|| self.queue.take(&asker.limits)) else { return Choice::Wait(None) };
+        let Some(batch) = batch.or_else(|| self.queue.take(&limits)) else { return Choice::Wait(None) };
         self.roster.takes(asker, now, batch.tokens(), batch.padded_len);
         Choice::Batch(batch)
     }
 
     /// What a device gets beside faster ones: a batch that does not keep it longer than they need for the rest, or when it is
     /// to ask again. `None` if there are no faster ones.
-    fn beside_faster(&mut self, asker: &Asker, now: Instant) -> Result<Option<Batch<T>>, Instant> {
+    fn beside_faster(&mut self, asker: &Asker, limits: &Limits, now: Instant) -> Result<Option<Batch<T>>, Instant> {
         let Some(cost) = asker.cost.filter(|_| !self.roster.is_alone()) else { return Ok(None) };
         let Some((job, len)) = self.queue.first_of_last().map(|first| (first.tokens(), first.padded_len)) else {
             return Ok(None);
@@ -82,14 +85,14 @@ impl<T> Desk<T> {
         let Some((done, rate)) = self.roster.others_finish(asker, load, now) else { return Ok(None) };
         let own = cost.seconds(job, len);
         if self.roster.is_to_probe(asker, now) {
-            return Ok(self.queue.take_last(&asker.limits, job));
+            return Ok(self.queue.take_last(limits, job));
         }
         if own > done {
             return Err(now + Duration::from_secs_f64(own.min(1.0) / 8.0).clamp(SOONEST, LATEST));
         }
         // What it takes the others will not have to run: it must not take longer than they do for what is left.
         let tokens = ((done - cost.fixed) / (cost.slope(len) + 1.0 / rate)).max(0.0) as usize;
-        Ok(self.queue.take_last(&asker.limits, tokens))
+        Ok(self.queue.take_last(limits, tokens))
     }
 }
 
@@ -98,7 +101,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::batching::{Aim, Class, Cost, Limits};
+    use crate::batching::{Aim, Class, Cost};
 
     const LIMITS: Limits = Limits {
         max_tokens: 4096,
@@ -173,6 +176,34 @@ mod tests {
         desk.queue.take_if(|entry| entry.item >= 150);
         let shorter = taken(desk.ask(&slow, later, false)).len();
         assert!((1..part).contains(&shorter), "{shorter} jobs instead of {part}");
+    }
+
+    #[test]
+    fn company_is_worth_less_where_others_are_about() {
+        let lens_of_first = |others: &[f64], late: Duration| {
+            let (now, mut desk) = (Instant::now(), Desk::new(1 + others.len()));
+            for (at, factor) in others.iter().enumerate() {
+                desk.push(job(1000, Class::Interactive, 64, now));
+                desk.ask(&asker(1 + at, *factor), now, false);
+            }
+            for item in 0..16 {
+                desk.push(job(
+                    item,
+                    Class::Interactive,
+                    128 - 8 * item,
+                    now + late + Duration::from_nanos(item as u64),
+                ));
+            }
+            let mut asker = asker(0, 1.0);
+            (asker.limits.max_padding, asker.limits.max_padding_tokens) = (1.0, 1000);
+            taken(desk.ask(&asker, now + late + Duration::from_micros(1), false)).len()
+        };
+        let soon = Duration::from_micros(1);
+        // Each of them costs 16 tokens of padding more than the one before: 16 x (1 + 2 + ...) is at most 1000, or 500.
+        assert_eq!((lens_of_first(&[], soon), lens_of_first(&[1.0; 3], soon)), (11, 8));
+        assert_eq!(lens_of_first(&[1000.0], soon), 11);
+        // Nobody is about who should have been back long ago.
+        assert_eq!(lens_of_first(&[1.0; 3], Duration::from_secs(1)), 11);
     }
 
     #[test]
