@@ -5,7 +5,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use tokio::{sync::Mutex, time::timeout_at};
@@ -35,7 +35,7 @@ pub(super) struct Health {
 
 impl Health {
     pub fn new(rules: &Devices, makers: &[DeviceMaker], now: Instant) -> Self {
-        let vitals = makers.iter().map(|maker| Arc::new(Vitals::new(&maker.name, &maker.about, now)));
+        let vitals = makers.iter().map(|maker| Arc::new(Vitals::new(&maker.name, &maker.about, SystemTime::now())));
         Self {
             up: AtomicUsize::new(0),
             vitals: vitals.collect(),

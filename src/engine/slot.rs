@@ -8,7 +8,7 @@
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use super::{
@@ -121,7 +121,7 @@ impl Slot {
 
     /// Something happened to the device.
     pub fn suffered(&self, fault: Fault) {
-        self.vitals.suffered(fault, Instant::now());
+        self.vitals.suffered(fault, SystemTime::now());
     }
 
     /// It scored logs in a run of so many padded tokens that ended at `now`.
@@ -246,7 +246,7 @@ impl Slot {
         if state.is_up != up {
             state.is_up = up;
             self.metrics.up.set(f64::from(u8::from(up)));
-            self.vitals.turned(up, Instant::now());
+            self.vitals.turned(up, SystemTime::now());
             match up {
                 true => self.health.came_up(),
                 false => self.health.went_down(),

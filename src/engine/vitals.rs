@@ -5,7 +5,7 @@
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use crate::{batching::Cost, device::DeviceError};
@@ -78,10 +78,10 @@ pub struct DeviceState {
     pub about: String,
     /// Whether it can answer.
     pub is_up: bool,
-    /// How long it has been up, or down.
-    pub since: Duration,
-    /// Its last fault, if it had any, and how long ago that was. It may be over.
-    pub last_fault: Option<(Fault, Duration)>,
+    /// Since when it has been up, or down.
+    pub since: SystemTime,
+    /// Its last fault, if it had any, and when that was. It may be over.
+    pub last_fault: Option<(Fault, SystemTime)>,
     /// How long ago the last run ended that scored logs, if there was one.
     pub last_run: Option<Duration>,
     /// Runs that scored logs.
@@ -105,8 +105,8 @@ pub(super) struct Vitals {
 #[derive(Debug)]
 struct Notes {
     is_up: bool,
-    changed: Instant,
-    last_fault: Option<(Fault, Instant)>,
+    since: SystemTime,
+    last_fault: Option<(Fault, SystemTime)>,
     last_run: Option<Instant>,
     runs: u64,
     tokens: u64,
@@ -116,10 +116,10 @@ struct Notes {
 
 impl Vitals {
     /// Of a device that is not up yet.
-    pub fn new(name: &str, about: &str, now: Instant) -> Self {
+    pub fn new(name: &str, about: &str, now: SystemTime) -> Self {
         let notes = Notes {
             is_up: false,
-            changed: now,
+            since: now,
             last_fault: None,
             last_run: None,
             runs: 0,
@@ -131,13 +131,13 @@ impl Vitals {
     }
 
     /// It can answer from now on, or cannot any more.
-    pub fn turned(&self, is_up: bool, now: Instant) {
+    pub fn turned(&self, is_up: bool, now: SystemTime) {
         let mut notes = self.lock();
-        (notes.is_up, notes.changed) = (is_up, now);
+        (notes.is_up, notes.since) = (is_up, now);
     }
 
     /// Something happened to it.
-    pub fn suffered(&self, fault: Fault, now: Instant) {
+    pub fn suffered(&self, fault: Fault, now: SystemTime) {
         self.lock().last_fault = Some((fault, now));
     }
 
@@ -162,14 +162,13 @@ impl Vitals {
     /// All of it at `now`.
     pub fn state(&self, now: Instant) -> DeviceState {
         let notes = self.lock();
-        let ago = |at: Instant| now.saturating_duration_since(at);
         DeviceState {
             name: self.name.clone(),
             about: self.about.clone(),
             is_up: notes.is_up,
-            since: ago(notes.changed),
-            last_fault: notes.last_fault.map(|(fault, at)| (fault, ago(at))),
-            last_run: notes.last_run.map(ago),
+            since: notes.since,
+            last_fault: notes.last_fault,
+            last_run: notes.last_run.map(|at| now.saturating_duration_since(at)),
             runs: notes.runs,
             tokens: notes.tokens,
             token_budget: notes.token_budget,
@@ -189,26 +188,26 @@ mod tests {
 
     #[test]
     fn what_was_noted_is_told_with_its_age() {
-        let start = Instant::now();
-        let after = |s: u64| start + Duration::from_secs(s);
-        let vitals = Vitals::new("cpu:0", "CPU", start);
-        let new = vitals.state(after(1));
-        assert_eq!((new.is_up, new.since, new.last_run, new.runs), (false, Duration::from_secs(1), None, 0));
-        vitals.turned(true, after(2));
+        let (start, epoch) = (Instant::now(), SystemTime::UNIX_EPOCH);
+        let (after, at) = (|s| start + Duration::from_secs(s), |s| epoch + Duration::from_secs(s));
+        let vitals = Vitals::new("cpu:0", "CPU", at(1));
+        let new = vitals.state(start);
+        assert_eq!((new.is_up, new.since, new.last_fault, new.last_run, new.runs), (false, at(1), None, None, 0));
+        vitals.turned(true, at(2));
         vitals.ran(64, after(3));
         vitals.ran(32, after(5));
         vitals.takes(512);
         let cost = Cost { fixed: 1e-3, per_token: 1e-6, per_pair: 0.0 };
         vitals.costs(cost);
-        vitals.suffered(Fault::Failed, after(6));
-        vitals.suffered(Fault::from(&DeviceError::OutOfMemory("/secret".into())), after(7));
+        vitals.suffered(Fault::Failed, at(6));
+        vitals.suffered(Fault::from(&DeviceError::OutOfMemory("/secret".into())), at(7));
         let state = vitals.state(after(10));
         let expected = DeviceState {
             name: "cpu:0".into(),
             about: "CPU".into(),
             is_up: true,
-            since: Duration::from_secs(8),
-            last_fault: Some((Fault::OutOfMemory, Duration::from_secs(3))),
+            since: at(2),
+            last_fault: Some((Fault::OutOfMemory, at(7))),
             last_run: Some(Duration::from_secs(5)),
             runs: 2,
             tokens: 96,
@@ -217,6 +216,6 @@ mod tests {
         };
         assert_eq!(state, expected);
         // A clock that is read before another one is written harms nobody.
-        assert_eq!(vitals.state(start).since, Duration::ZERO);
+        assert_eq!(vitals.state(start).last_run, Some(Duration::ZERO));
     }
 }

@@ -1,6 +1,6 @@
 //! `GET /api/v1/devices`: what runs the model, and how each of it is.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use hyper::{Response, StatusCode};
 use serde::Serialize;
@@ -86,7 +86,7 @@ pub struct DeviceCost {
 }
 
 impl DeviceEntry {
-    fn of(state: DeviceState, now: SystemTime) -> Self {
+    fn of(state: DeviceState) -> Self {
         let cost = state.cost.map(|cost| DeviceCost {
             run_ms: round(1e3 * cost.fixed),
             kilotoken_ms: round(1e6 * cost.per_token),
@@ -96,10 +96,10 @@ impl DeviceEntry {
             name: state.name,
             about: state.about,
             state: if state.is_up { "up" } else { "down" },
-            since: before(now, state.since),
-            last_fault: state.last_fault.map(|(fault, ago)| DeviceFault {
+            since: utc(state.since),
+            last_fault: state.last_fault.map(|(fault, at)| DeviceFault {
                 kind: fault.name(),
-                at: before(now, ago),
+                at: utc(at),
                 text: fault.text(),
             }),
             seconds_since_run: state.last_run.map(|ago| round(ago.as_secs_f64())),
@@ -116,10 +116,9 @@ fn round(value: f64) -> f64 {
     (1e3 * value).round() / 1e3
 }
 
-/// When it was that long before `now`.
-fn before(now: SystemTime, ago: Duration) -> String {
-    let at = now.checked_sub(ago).and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok());
-    rfc3339(at.map_or(0, |at| u64::try_from(at.as_millis()).unwrap_or(u64::MAX)))
+fn utc(at: SystemTime) -> String {
+    let since_epoch = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    rfc3339(u64::try_from(since_epoch.as_millis()).unwrap_or_default())
 }
 
 /// What runs the model
@@ -131,8 +130,7 @@ fn before(now: SystemTime, ago: Duration) -> String {
     responses((status = 200, description = "All devices", body = DeviceList<'static>))
 )]
 pub fn devices(app: &App) -> Response<Body> {
-    let now = SystemTime::now();
-    let entries = app.handle.devices().into_iter().map(|state| DeviceEntry::of(state, now));
+    let entries = app.handle.devices().into_iter().map(DeviceEntry::of);
     let list = DeviceList { devices: entries.collect(), auto_takes: app.auto_takes.as_deref() };
     json_answer(StatusCode::OK, &list)
 }
