@@ -109,7 +109,9 @@ fn a_device_that_fails_says_why_and_comes_back() {
     eventually("it is up again", || first()["state"] == "up");
     let again = first();
     assert!(again["since"].as_str() >= down["since"].as_str(), "{again}");
-    assert_eq!(again["last_fault"]["kind"], "not_made", "it stays known");
+    // It stays known. A busy machine may take the new device's first run for one that hangs, too.
+    assert!(["not_made", "hung"].contains(&again["last_fault"]["kind"].as_str().unwrap()), "{again}");
+    assert!(again["last_fault"]["at"].as_str() <= again["since"].as_str(), "{again}");
     drop(release);
 }
 
