@@ -187,12 +187,17 @@ impl Bench {
     }
 
     fn mixed(&mut self) {
-        let (fast, half, core) = (device(FAST), device(times(FAST, 2.5)), device(CORE));
-        let fleets: [(&str, Vec<Spec>); 4] = [
-            ("1 fast alone", vec![fast]),
-            ("1 fast, 4 cores", vec![fast, core, core, core, core]),
-            ("2 fast, 2 of 0.4", vec![fast, fast, half, half]),
-            ("4 cores alone", vec![core; 4]),
+        let (fast, core) = (vec![device(FAST)], vec![device(CORE)]);
+        let slower = |factor: f64| vec![device(times(FAST, factor))];
+        let fleets: [(&str, Vec<Spec>); 8] = [
+            ("1 fast alone", fast.clone()),
+            ("1 fast, 4 cores", [fast.clone(), core.repeat(4)].concat()),
+            ("4 fast, 8 cores", [fast.repeat(4), core.repeat(8)].concat()),
+            ("2 fast, 2 of 0.4", [fast.repeat(2), slower(2.5).repeat(2)].concat()),
+            ("3 fast, 1 of 0.4", [fast.repeat(3), slower(2.5)].concat()),
+            ("1 fast, 3 of 0.4", [fast.clone(), slower(2.5).repeat(3)].concat()),
+            ("2 fast, 2 of 0.1", [fast.repeat(2), slower(10.0).repeat(2)].concat()),
+            ("4 cores alone", core.repeat(4)),
         ];
         for (devices, specs) in &fleets {
             let capacity = self.capacity(specs, Policy::Ours);

@@ -34,7 +34,8 @@ const HALF_LIFE: f64 = 512.0;
 const LEAST_WEIGHT: f64 = 0.01;
 /// How many times slower a device can look because its runs fail.
 const MOST_STRAIN: f64 = 64.0;
-/// Share of a run's fixed time that padding may cost: simulated, from an eighth to a half is about as good.
+/// Share of a run's fixed time that padding may cost where one device works: simulated, less makes times longer, more makes
+/// padding.
 const COMPANY: f64 = 0.25;
 /// Tokens and length of a usual run.
 const USUAL: (usize, usize) = (1024, 64);
@@ -74,11 +75,16 @@ impl Cost {
         self.per_token + self.per_pair * len as f64
     }
 
-    /// Most padding tokens that a batch should have for the sake of company: what spares a run saves its fixed part, but some of
-    /// the company would have been in another run anyway.
+    /// Most padding tokens that a batch should have for the sake of company, where one device works: what spares a run saves its
+    /// fixed part, but some of the company would have been in another run anyway.
     pub fn worth_padding(&self) -> usize {
         // As above, a free token makes it the largest number.
         (COMPANY * self.fixed / self.slope(USUAL.1)) as usize
+    }
+
+    /// Seconds of a usual run, by which a device is compared with others and with what it was.
+    pub fn usual(&self) -> f64 {
+        self.seconds(USUAL.0, USUAL.1)
     }
 
     fn times(self, factor: f64) -> Self {
@@ -189,7 +195,7 @@ impl Costs {
         if due {
             let cost = self.fit();
             if self.runs >= REFIT {
-                self.best = self.best.min(usual(&cost));
+                self.best = self.best.min(cost.usual());
             }
             self.cost = Some(cost);
         }
@@ -210,7 +216,7 @@ impl Costs {
 
     /// Whether the device was better once: then it is worth trying whether it is again.
     pub fn is_worse(&self) -> bool {
-        self.strain > 1.0 || self.cost.is_some_and(|cost| usual(&cost) > WORSE * self.best)
+        self.strain > 1.0 || self.cost.is_some_and(|cost| cost.usual() > WORSE * self.best)
     }
 
     /// Least squares of relative errors over the buckets, for each choice of terms: the best that has no negative term,
@@ -233,11 +239,6 @@ impl Costs {
         let [fixed, per_token, per_pair] = best.1;
         Cost { fixed, per_token: per_token / SCALE[1], per_pair: per_pair / SCALE[2] }
     }
-}
-
-/// Time of a run by which a device is compared with what it was.
-fn usual(cost: &Cost) -> f64 {
-    cost.seconds(USUAL.0, USUAL.1)
 }
 
 #[cfg(test)]

@@ -4,14 +4,15 @@
 //! nothing waits, or the oldest not long enough    -> wait
 //! no clearly faster device                        -> a batch that begins with the oldest
 //! faster ones would be done sooner                -> leave it to them, ask again soon
-//! else                                            -> a batch of the newest: what the faster ones would reach last
+//! else                                            -> a smaller one: what it can run until they have run the rest
 //! ```
-//! So a slow device never holds up what a fast one would have answered sooner, and yet takes its part of a long queue. How
-//! much it takes is what it can run until the fast ones would be there.
+//! So a slow device takes its part of a long queue, and is done with it before the fast ones are done with all. It begins
+//! with the oldest like any other. Leaving that to the fast ones and taking what they would reach last was tried: then fewer
+//! devices serve what has waited for long, and the longest times become longer.
 
 use std::time::{Duration, Instant};
 
-use super::{Asker, Batch, Entry, Queue, roster::Load, roster::Roster};
+use super::{Asker, Batch, Entry, Limits, Queue, roster::Load, roster::Roster};
 
 /// Bounds of the time after which a device that was sent away asks again.
 const SOONEST: Duration = Duration::from_millis(1);
@@ -61,37 +62,37 @@ impl<T> Desk<T> {
             Some(due) if due > now && !closing => return Choice::Wait(Some(due)),
             Some(_) => {}
         }
-        let batch = match self.beside_faster(asker, now) {
+        // What is left behind waits until any device is free: with others about, company spares less waiting.
+        let worth = asker.limits.max_padding_tokens as f64 / self.roster.turnout(asker, now).sqrt();
+        let limits = Limits { max_padding_tokens: worth as usize, ..asker.limits };
+        let batch = match self.beside_faster(asker, &limits, now) {
             Ok(batch) => batch,
             Err(again) => return Choice::Leave(again),
         };
-        let Some(batch) = batch.or_else(|| self.queue.take(&asker.limits)) else { return Choice::Wait(None) };
+        let Some(batch) = batch.or_else(|| self.queue.take(&limits)) else { return Choice::Wait(None) };
         self.roster.takes(asker, now, batch.tokens(), batch.padded_len);
         Choice::Batch(batch)
     }
 
-    /// What a device gets beside faster ones: a batch of the newest, or when it is to ask again. `None` if there are no
-    /// faster ones.
-    fn beside_faster(&mut self, asker: &Asker, now: Instant) -> Result<Option<Batch<T>>, Instant> {
+    /// What a device gets beside faster ones: a batch that does not keep it longer than they need for the rest, or when it is
+    /// to ask again. `None` if there are no faster ones.
+    fn beside_faster(&mut self, asker: &Asker, limits: &Limits, now: Instant) -> Result<Option<Batch<T>>, Instant> {
         let Some(cost) = asker.cost.filter(|_| !self.roster.is_alone()) else { return Ok(None) };
-        let Some((job, len)) = self.queue.newest().map(|newest| (newest.tokens(), newest.padded_len)) else {
+        let Some((job, len)) = self.queue.first_of_last().map(|first| (first.tokens(), first.padded_len)) else {
             return Ok(None);
         };
         let load = Load { tokens: self.queue.tokens(), job, len };
         let Some((done, rate)) = self.roster.others_finish(asker, load, now) else { return Ok(None) };
         let own = cost.seconds(job, len);
         if self.roster.is_to_probe(asker, now) {
-            return Ok(self.queue.take_newest(&asker.limits, job, now));
+            return Ok(self.queue.take_last(limits, job));
         }
         if own > done {
             return Err(now + Duration::from_secs_f64(own.min(1.0) / 8.0).clamp(SOONEST, LATEST));
         }
-        // What it takes the others will not have to run: the first of it must still be sooner here than there.
+        // What it takes the others will not have to run: it must not take longer than they do for what is left.
         let tokens = ((done - cost.fixed) / (cost.slope(len) + 1.0 / rate)).max(0.0) as usize;
-        let tokens = tokens.max(job);
-        let (oldest, newest) = self.queue.span().unwrap_or((now, now));
-        let since = oldest + (newest - oldest).mul_f64((cost.seconds(tokens, len) / done).min(1.0));
-        Ok(self.queue.take_newest(&asker.limits, tokens, since))
+        Ok(self.queue.take_last(limits, tokens))
     }
 }
 
@@ -100,7 +101,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::batching::{Aim, Class, Cost, Limits};
+    use crate::batching::{Aim, Class, Cost};
 
     const LIMITS: Limits = Limits {
         max_tokens: 4096,
@@ -159,18 +160,50 @@ mod tests {
     }
 
     #[test]
-    fn of_a_long_queue_a_slow_device_takes_the_end() {
+    fn of_a_long_queue_a_slow_device_takes_what_it_can_run_until_the_rest_is_done() {
         let (now, mut desk) = (Instant::now(), Desk::new(2));
         let (fast, slow) = (asker(0, 1.0), asker(1, 10.0));
         desk.ask(&fast, now, false);
         push(&mut desk, 0..1000, now);
         let later = now + Duration::from_millis(1);
-        let end = taken(desk.ask(&slow, later, false));
-        assert!(end[0] == 999 && end.iter().all(|item| *item >= 900), "{end:?}");
-        assert_eq!(taken(desk.ask(&fast, later, false)), (0..32).collect::<Vec<_>>());
-        // Its part fits the time that the fast one needs for the rest.
-        let rest = FAST.seconds(4096, 64) * (1000 - end.len()) as f64 / 32.0;
-        assert!(times(10.0).seconds(end.len() * 128, 64) <= rest, "{} jobs", end.len());
+        let part = taken(desk.ask(&slow, later, false)).len();
+        // The fast one takes full batches of 32, and runs all that is left in this time.
+        let rest = |jobs: usize| FAST.seconds(4096, 64) * (1000 - jobs) as f64 / 32.0;
+        let own = |jobs: usize| times(10.0).seconds(jobs * 128, 64);
+        assert!(part > 1 && (part == 32 || own(part + 1) > rest(part + 1)) && own(part) <= rest(part), "{part} jobs");
+        assert_eq!(taken(desk.ask(&fast, later, false)), (part..part + 32).collect::<Vec<_>>());
+        // Of a shorter one it takes less.
+        desk.queue.take_if(|entry| entry.item >= 150);
+        let shorter = taken(desk.ask(&slow, later, false)).len();
+        assert!((1..part).contains(&shorter), "{shorter} jobs instead of {part}");
+    }
+
+    #[test]
+    fn company_is_worth_less_where_others_are_about() {
+        let lens_of_first = |others: &[f64], late: Duration| {
+            let (now, mut desk) = (Instant::now(), Desk::new(1 + others.len()));
+            for (at, factor) in others.iter().enumerate() {
+                desk.push(job(1000, Class::Interactive, 64, now));
+                desk.ask(&asker(1 + at, *factor), now, false);
+            }
+            for item in 0..16 {
+                desk.push(job(
+                    item,
+                    Class::Interactive,
+                    128 - 8 * item,
+                    now + late + Duration::from_nanos(item as u64),
+                ));
+            }
+            let mut asker = asker(0, 1.0);
+            (asker.limits.max_padding, asker.limits.max_padding_tokens) = (1.0, 1000);
+            taken(desk.ask(&asker, now + late + Duration::from_micros(1), false)).len()
+        };
+        let soon = Duration::from_micros(1);
+        // Each of them costs 16 tokens of padding more than the one before: 16 x (1 + 2 + ...) is at most 1000, or 500.
+        assert_eq!((lens_of_first(&[], soon), lens_of_first(&[1.0; 3], soon)), (11, 8));
+        assert_eq!(lens_of_first(&[1000.0], soon), 11);
+        // Nobody is about who should have been back long ago.
+        assert_eq!(lens_of_first(&[1.0; 3], Duration::from_secs(1)), 11);
     }
 
     #[test]
@@ -179,7 +212,7 @@ mod tests {
         let (fast, slow) = (asker(0, 1.0), asker(1, 10.0));
         desk.ask(&fast, now, false);
         push(&mut desk, 0..1000, now);
-        desk.push(job(5000, Class::Bulk, 64, now));
+        desk.push(job(5000, Class::Bulk, 64, now + Duration::from_micros(2)));
         assert_eq!(taken(desk.ask(&slow, now + Duration::from_millis(1), false)), [5000]);
     }
 

@@ -71,30 +71,28 @@ impl<T> Lanes<T> {
         self.lanes.iter().filter_map(|(len, lane)| Some((lane.front()?.enqueued_at, *len))).min()
     }
 
-    /// The newest item.
-    pub fn newest(&self) -> Option<&Entry<T>> {
-        self.lanes.values().filter_map(VecDeque::back).max_by_key(|entry| entry.enqueued_at)
+    /// The oldest item.
+    pub fn oldest(&self) -> Option<&Entry<T>> {
+        self.lanes.values().filter_map(VecDeque::front).min_by_key(|entry| entry.enqueued_at)
     }
 
     /// The next batch, or `None` if nothing waits.
     pub fn take(&mut self, class: Class, limits: &Limits) -> Option<Batch<T>> {
+        self.take_within(class, limits, usize::MAX)
+    }
+
+    /// The same with at most `tokens`, but for a first item that has more.
+    pub fn take_within(&mut self, class: Class, limits: &Limits, tokens: usize) -> Option<Batch<T>> {
         let (_, anchor) = self.oldest_lane()?;
-        Some(self.fill(anchor, limits, limits.tokens_of(class, anchor), End::Oldest))
+        Some(self.fill(anchor, limits, limits.tokens_of(class, anchor).min(tokens)))
     }
 
-    /// A batch of at most `max_tokens` that begins with the newest item, joined by others that came at `since` or later.
-    pub fn take_newest(&mut self, limits: &Limits, max_tokens: usize, since: Instant) -> Option<Batch<T>> {
-        let anchor = self.newest()?.padded_len;
-        Some(self.fill(anchor, limits, max_tokens, End::Newest(since)))
-    }
-
-    fn fill(&mut self, anchor: usize, limits: &Limits, max_tokens: usize, end: End) -> Batch<T> {
+    fn fill(&mut self, anchor: usize, limits: &Limits, max_tokens: usize) -> Batch<T> {
         let mut filling = Filling {
             batch: Batch { entries: Vec::new(), rows: 0, padded_len: anchor, closed_by: CloseReason::Empty },
             useful: 0,
             max_tokens,
             limits,
-            end,
         };
         let mut order: Vec<usize> = self.lanes.keys().copied().collect();
         // At equal distance the shorter lane first: it costs padding of its own only.
@@ -125,14 +123,6 @@ impl<T> Lanes<T> {
     }
 }
 
-/// Which end of the lanes a batch is taken from.
-#[derive(Debug, Clone, Copy)]
-enum End {
-    Oldest,
-    /// But nothing older than this, except the first.
-    Newest(Instant),
-}
-
 /// A batch that grows.
 struct Filling<'a, T> {
     batch: Batch<T>,
@@ -140,28 +130,19 @@ struct Filling<'a, T> {
     useful: usize,
     max_tokens: usize,
     limits: &'a Limits,
-    end: End,
 }
 
 impl<T> Filling<'_, T> {
     /// Moves items of `lane`, of length `len`, into the batch while they fit; says what stopped it, `None` if the lane
     /// ran dry.
     fn fill_from(&mut self, len: usize, lane: &mut VecDeque<Entry<T>>) -> Option<CloseReason> {
-        let Self { batch, useful, max_tokens, limits, end } = self;
-        let end = *end;
-        let look = |lane: &VecDeque<Entry<T>>| match end {
-            End::Oldest => lane.front().map(|next| (next.rows, true)),
-            End::Newest(since) => lane.back().map(|next| (next.rows, next.enqueued_at >= since)),
-        };
-        while let Some((next_rows, joins)) = look(lane) {
+        let Self { batch, useful, max_tokens, limits } = self;
+        while let Some(next_rows) = lane.front().map(|next| next.rows) {
             let rows = batch.rows + next_rows;
             let padded_len = batch.padded_len.max(len);
             let tokens = rows * padded_len;
             let needed = *useful + next_rows * len;
             if !batch.entries.is_empty() {
-                if !joins {
-                    return Some(CloseReason::Empty);
-                }
                 if rows > limits.max_rows {
                     return Some(CloseReason::Rows);
                 }
@@ -174,10 +155,7 @@ impl<T> Filling<'_, T> {
                 }
             }
             (batch.rows, batch.padded_len, *useful) = (rows, padded_len, needed);
-            batch.entries.extend(match end {
-                End::Oldest => lane.pop_front(),
-                End::Newest(_) => lane.pop_back(),
-            });
+            batch.entries.extend(lane.pop_front());
         }
         None
     }

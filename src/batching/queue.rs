@@ -101,30 +101,18 @@ impl<T> Queue<T> {
         self.bulk.oldest_lane().map_or(0, |(_, len)| limits.tokens_of(Class::Bulk, len))
     }
 
-    /// The item that would be the last to be taken: bulk items come after single requests, newer ones after older ones.
-    pub fn newest(&self) -> Option<&Entry<T>> {
-        self.bulk.newest().or_else(|| self.interactive.newest())
+    /// The first item of [`take_last`](Self::take_last).
+    pub fn first_of_last(&self) -> Option<&Entry<T>> {
+        self.bulk.oldest().or_else(|| self.interactive.oldest())
     }
 
-    /// When the oldest and the newest item of the class of [`newest`](Self::newest) came.
-    pub fn span(&self) -> Option<(Instant, Instant)> {
-        let lanes = self.last_lanes();
-        Some((lanes.oldest_lane()?.0, lanes.newest()?.enqueued_at))
-    }
-
-    /// A batch from the end of the queue, for a device that is too slow for its head: it begins with the
-    /// [`newest`](Self::newest) item, and is joined by others of its class that came at `since` or later, up to `tokens`.
-    pub fn take_newest(&mut self, limits: &Limits, tokens: usize, since: Instant) -> Option<Batch<T>> {
-        let newest = self.newest()?;
-        let tokens = tokens.min(limits.tokens_of(newest.class, newest.padded_len));
+    /// A batch of at most `tokens`, but for a first item that has more, of the class that can wait: of bulk items as long as
+    /// there are any. For a device that is to help the others and not to take what they would do first.
+    pub fn take_last(&mut self, limits: &Limits, tokens: usize) -> Option<Batch<T>> {
         match self.bulk.is_empty() {
-            true => self.interactive.take_newest(limits, tokens, since),
-            false => self.bulk.take_newest(limits, tokens, since),
+            true => self.interactive.take_within(Class::Interactive, limits, tokens),
+            false => self.bulk.take_within(Class::Bulk, limits, tokens),
         }
-    }
-
-    fn last_lanes(&self) -> &Lanes<T> {
-        if self.bulk.is_empty() { &self.interactive } else { &self.bulk }
     }
 }
 

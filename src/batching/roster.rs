@@ -67,8 +67,12 @@ impl Seat {
     /// Seconds until it asks again.
     fn free_in(&self, now: Instant) -> f64 {
         let Some(Run { until }) = self.run else { return 0.0 };
-        let left = until.saturating_duration_since(now);
-        left.max(now.saturating_duration_since(until)).as_secs_f64()
+        until.saturating_duration_since(now).as_secs_f64().max(self.late(now))
+    }
+
+    /// Seconds by which its run takes longer than expected.
+    fn late(&self, now: Instant) -> f64 {
+        self.run.map_or(0.0, |run| now.saturating_duration_since(run.until).as_secs_f64())
     }
 }
 
@@ -104,6 +108,14 @@ impl Roster {
     /// How many devices are clearly faster than `asker` at small runs: those that are to be woken before it.
     pub fn rank(&self, asker: &Asker) -> usize {
         self.faster(asker, 128, 64).count()
+    }
+
+    /// How often any device is free for each time that `asker` is: 1 for the only one, 4 for one of four that are alike.
+    pub fn turnout(&self, asker: &Asker, now: Instant) -> f64 {
+        let Some(own) = asker.cost.map(|cost| cost.usual()) else { return 1.0 };
+        let others = self.seats.iter().enumerate().filter(|(number, _)| *number != asker.seat);
+        let turns = others.filter_map(|(_, seat)| Some(own / (seat.cost?.usual() + seat.late(now)).max(1e-9)));
+        1.0 + turns.sum::<f64>()
     }
 
     /// Seconds in which the devices that are clearly faster than `asker` will have run all that waits, and their

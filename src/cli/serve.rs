@@ -58,7 +58,7 @@ pub fn run(args: ServeArgs) -> Result<ExitCode, StartError> {
     start_log(&config)?;
     config.server.max_connections = make_room(config.server.max_connections);
     let model = open_model(&config)?;
-    let auto_takes = placement(&config)?.reason.map(|reason| reason.text);
+    let (auto_takes, brief) = placement(&config)?.reason.map(|reason| (reason.text, reason.brief)).unzip();
     let devices = make_devices(&config, &model)?;
     let names: Vec<String> = devices.makers.iter().map(|maker| format!("{} ({})", maker.name, maker.about)).collect();
     let metrics = Metrics::new().map_err(|e| StartError::Config(e.to_string()))?;
@@ -92,7 +92,7 @@ pub fn run(args: ServeArgs) -> Result<ExitCode, StartError> {
             None => Verdicts::new(engine.handle(), &config.cache),
         };
         let app = App::new(verdicts, config.server.clone(), config.model.source.clone())?.with_log(config.log);
-        let app = Arc::new(app.with_traces(traces.clone()).with_novelty(novelty.clone()));
+        let app = Arc::new(app.with_auto_takes(brief).with_traces(traces.clone()).with_novelty(novelty.clone()));
         let doors = handed.open(&config.server)?;
         let address = doors.public.local_addr().unwrap_or(address);
         let private = doors.private.as_ref().and_then(|listener| listener.local_addr().ok());

@@ -28,6 +28,8 @@ pub struct Placement {
 pub struct Reason {
     /// For the operator.
     pub text: String,
+    /// The same for pages that more people see: without paths.
+    pub brief: String,
     /// Whether there is something better that cannot be used.
     pub is_second_best: bool,
 }
@@ -89,13 +91,16 @@ impl Placement {
                             self.places.push(Place::Cuda(gpu.index));
                             names.push(gpu.name);
                         }
-                        Err(error) => faults.push(format!("GPU {} ({}) is not used: {error}", gpu.index, gpu.name)),
+                        Err(error) => faults.push(
+                            [error.to_string(), error.brief()]
+                                .map(|why| format!("GPU {} ({}) is not used: {why}", gpu.index, gpu.name)),
+                        ),
                     }
                 }
             }
             Err(error) => {
                 is_second_best = !matches!(error, CudaError::NoDriver | CudaError::NoGpu { .. });
-                faults.push(error.to_string());
+                faults.push([error.to_string(), error.brief()]);
             }
         }
         let taken = match names.len() {
@@ -106,8 +111,11 @@ impl Placement {
             count => format!("{count} GPU(s), {}", names.join(", ")),
         };
         is_second_best &= !faults.is_empty();
-        let text = if faults.is_empty() { taken } else { format!("{taken}, because {}", faults.join("; ")) };
-        self.reason = Some(Reason { text, is_second_best });
+        let because = |which: usize| {
+            let faults: Vec<&str> = faults.iter().map(|texts| texts[which].as_str()).collect();
+            if faults.is_empty() { taken.clone() } else { format!("{taken}, because {}", faults.join("; ")) }
+        };
+        self.reason = Some(Reason { text: because(0), brief: because(1), is_second_best });
     }
 
     /// Workers and their names: `cpu:0`, `cpu:1`; `cuda:0`, and `cuda:0/2` for the second one on that GPU.
@@ -159,7 +167,8 @@ mod tests {
     fn auto_takes_the_gpus_that_work_else_the_cpu_and_says_why() {
         let both = choose(&["auto"], gpus(&[true, true])).unwrap();
         assert_eq!(names(&both), ["cuda:0", "cuda:1"]);
-        assert_eq!(both.reason.unwrap(), Reason { text: "2 GPU(s), G0, G1".into(), is_second_best: false });
+        let text = "2 GPU(s), G0, G1".to_owned();
+        assert_eq!(both.reason.unwrap(), Reason { brief: text.clone(), text, is_second_best: false });
         let one = choose(&["auto"], gpus(&[false, true])).unwrap();
         assert_eq!(names(&one), ["cuda:1"]);
         let reason = one.reason.unwrap();
@@ -168,8 +177,10 @@ mod tests {
         assert!(names(&none) == ["cpu:0", "cpu:1", "cpu:2"] && none.reason.unwrap().is_second_best);
         let cpu = choose(&["auto"], Err(CudaError::NoDriver)).unwrap();
         assert!(names(&cpu).len() == 3 && !cpu.reason.unwrap().is_second_best);
-        let built = CudaError::NotBuiltIn { library: "/a".into() };
-        assert!(choose(&["auto"], Err(built)).unwrap().reason.unwrap().is_second_best);
+        let built = CudaError::NotBuiltIn { library: "/home/a/libonnxruntime.so".into() };
+        let reason = choose(&["auto"], Err(built)).unwrap().reason.unwrap();
+        assert!(reason.is_second_best && reason.text.contains("/home/a/libonnxruntime.so"), "{}", reason.text);
+        assert!(reason.brief.contains("without CUDA") && !reason.brief.contains("/home"), "{}", reason.brief);
     }
 
     #[test]

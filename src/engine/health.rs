@@ -1,14 +1,20 @@
 //! Whether anything can answer: devices that are up, and the last run that succeeded.
 
 use std::{
-    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
-    time::{Duration, Instant},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant, SystemTime},
 };
 
 use tokio::{sync::Mutex, time::timeout_at};
 
-use super::{Class, Handle};
-use crate::config::Devices;
+use super::{
+    Class, Handle,
+    vitals::{DeviceState, Vitals},
+};
+use crate::{config::Devices, device::DeviceMaker};
 
 /// What is scored to prove that scoring works.
 const PROBE: &str = "INFO oddlog proves that it can score a log";
@@ -16,6 +22,8 @@ const PROBE: &str = "INFO oddlog proves that it can score a log";
 /// What all handles and devices share about their health.
 pub(super) struct Health {
     up: AtomicUsize,
+    /// Of each device, by its seat.
+    pub vitals: Vec<Arc<Vitals>>,
     started: Instant,
     /// Microseconds from the start to the last success.
     last_success: AtomicU64,
@@ -26,9 +34,11 @@ pub(super) struct Health {
 }
 
 impl Health {
-    pub fn new(rules: &Devices, now: Instant) -> Self {
+    pub fn new(rules: &Devices, makers: &[DeviceMaker], now: Instant) -> Self {
+        let vitals = makers.iter().map(|maker| Arc::new(Vitals::new(&maker.name, &maker.about, SystemTime::now())));
         Self {
             up: AtomicUsize::new(0),
+            vitals: vitals.collect(),
             started: now,
             last_success: AtomicU64::new(0),
             max_age: Duration::from_millis(rules.ready_max_age_ms),
@@ -65,6 +75,12 @@ impl Health {
 }
 
 impl Handle {
+    /// How each device is now, in the order of the configuration.
+    pub fn devices(&self) -> Vec<DeviceState> {
+        let now = Instant::now();
+        self.shared.health.vitals.iter().map(|vitals| vitals.state(now)).collect()
+    }
+
     /// Whether new requests would be taken: the engine is open and a device can answer.
     pub fn can_answer(&self) -> bool {
         self.is_open() && self.shared.health.any_up()

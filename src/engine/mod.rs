@@ -18,6 +18,7 @@ mod handle;
 mod health;
 mod pace;
 mod slot;
+mod vitals;
 mod watchdog;
 mod worker;
 
@@ -33,6 +34,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 pub use crate::batching::{Class, CloseReason, JobRun};
 pub use handle::{Classified, Encoded, Handle, StageTimes, Timeouts};
+pub use vitals::{DeviceState, Fault};
 
 use crate::{
     batching::{Batcher, Costs, Inbox, Limits},
@@ -88,7 +90,7 @@ impl Engine {
         let task = Task::configured(scoring, &model.tokenizer)?;
         let padding = padding(model, &makers, scoring, batching);
         let admission = Arc::new(Admission::new(batching, makers.len(), padding.padded_len(1)));
-        let health = Arc::new(Health::new(&rules, Instant::now()));
+        let health = Arc::new(Health::new(&rules, &makers, Instant::now()));
         let (inbox, batcher) =
             Batcher::new(admission.max_jobs(), makers.len(), admission.rate().clone(), metrics.clone());
         let threads = makers.len() + 1;

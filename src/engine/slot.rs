@@ -8,12 +8,17 @@
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
-use super::{crew::Crew, health::Health, pace::Pace};
+use super::{
+    crew::Crew,
+    health::Health,
+    pace::Pace,
+    vitals::{Fault, Vitals},
+};
 use crate::{
-    batching::{Costs, Entry, Job},
+    batching::{Cost, Costs, Entry, Job},
     device::{Device, DeviceMaker, Terminate},
     error::StartError,
     metrics::DeviceMetrics,
@@ -28,6 +33,7 @@ pub(super) struct Slot {
     pub seat: usize,
     /// What its runs cost, whichever thread works here.
     pub costs: Mutex<Costs>,
+    vitals: Arc<Vitals>,
     maker: Mutex<DeviceMaker>,
     state: Mutex<State>,
     health: Arc<Health>,
@@ -86,6 +92,7 @@ impl Slot {
             metrics: crew.metrics.device(&maker.name),
             first_pace,
             seat,
+            vitals: crew.health.vitals[seat].clone(),
             costs: Mutex::new(costs),
             maker: Mutex::new(maker),
             state: Mutex::new(State { terminator: device.terminator(), ..State::default() }),
@@ -110,6 +117,30 @@ impl Slot {
     /// Whether the device can answer from now on.
     pub fn set_up(&self, up: bool) {
         self.change_up(&mut self.lock(), up);
+    }
+
+    /// Something happened to the device.
+    pub fn suffered(&self, fault: Fault) {
+        self.vitals.suffered(fault, SystemTime::now());
+    }
+
+    /// It scored logs in a run of so many padded tokens that ended at `now`.
+    pub fn ran(&self, tokens: usize, now: Instant) {
+        self.metrics.tokens.increment(tokens as u64);
+        self.vitals.ran(tokens, now);
+    }
+
+    /// It takes so many padded tokens at once from now on.
+    pub fn takes(&self, tokens: usize) {
+        self.metrics.token_budget.set(tokens as f64);
+        self.vitals.takes(tokens);
+    }
+
+    /// It has learned what its runs cost.
+    pub fn tell_cost(&self, cost: Cost) {
+        let terms = [cost.fixed, 1e3 * cost.per_token, 1e6 * cost.per_pair];
+        self.metrics.cost.iter().zip(terms).for_each(|(gauge, seconds)| gauge.set(seconds));
+        self.vitals.costs(cost);
     }
 
     /// Before a run.
@@ -181,6 +212,7 @@ impl Slot {
         state.abandoned += 1;
         self.costs.lock().unwrap_or_else(PoisonError::into_inner).failed();
         self.metrics.abandoned.increment(1);
+        self.suffered(Fault::Hung);
         self.change_up(state, false);
         let next = (state.abandoned <= self.max_abandoned).then_some(state.thread);
         tracing::error!(
@@ -214,6 +246,7 @@ impl Slot {
         if state.is_up != up {
             state.is_up = up;
             self.metrics.up.set(f64::from(u8::from(up)));
+            self.vitals.turned(up, SystemTime::now());
             match up {
                 true => self.health.came_up(),
                 false => self.health.went_down(),

@@ -12,6 +12,7 @@ use crossbeam_channel::Receiver;
 use super::{
     crew::Crew,
     slot::{Abandoned, Slot},
+    vitals::Fault,
     worker::Worker,
 };
 
@@ -55,10 +56,12 @@ impl Watchdog {
         self.crew.refuse(abandoned.entries);
         let Some(number) = abandoned.next else {
             tracing::error!(device = slot.name, "too many threads hang: the device is given up until a restart");
+            slot.suffered(Fault::GivenUp);
             return self.crew.leave(slot);
         };
         if let Err(error) = Worker::replacement(self.crew.clone(), slot.clone(), number).start() {
             tracing::error!(device = slot.name, %error, "no thread can be started: the device is given up");
+            slot.suffered(Fault::GivenUp);
             self.crew.leave(slot);
         }
     }

@@ -11,7 +11,7 @@ use std::{
 
 use crossbeam_channel::RecvTimeoutError;
 
-use super::{backoff::Backoff, budget::Budget, crew::Crew, pace::Pace, slot::Slot};
+use super::{backoff::Backoff, budget::Budget, crew::Crew, pace::Pace, slot::Slot, vitals::Fault};
 use crate::{
     batching::{Aim, Asker, CloseReason, Costs, Entry, Job, JobError, JobOutput, JobRun, JobTimes, still_wanted},
     device::{Device, DeviceError},
@@ -69,7 +69,7 @@ impl Worker {
     /// A thread for a slot whose last one hangs.
     pub fn replacement(crew: Arc<Crew>, slot: Arc<Slot>, number: u64) -> Self {
         let budget = Budget::new(crew.limits.max_tokens);
-        slot.metrics.token_budget.set(budget.tokens() as f64);
+        slot.takes(budget.tokens());
         let mut worker = Self {
             pace: slot.first_pace,
             name: slot.name.as_str().into(),
@@ -157,6 +157,11 @@ impl Worker {
             return Ok(());
         }
         let Ran { result, entries, time } = self.run_watched(device, entries)?;
+        match &result {
+            Some(Ok(())) => {}
+            Some(Err(error)) => self.slot.suffered(error.into()),
+            None => self.slot.suffered(Fault::Panicked),
+        }
         match result {
             Some(Ok(())) => {
                 self.observe(cells, time);
@@ -220,6 +225,7 @@ impl Worker {
     fn observe(&mut self, cells: usize, time: Duration) {
         let now = Instant::now();
         self.pace.observe(cells, time, now);
+        self.slot.ran(cells, now);
         self.crew.health.succeeded(now);
         self.crew.admission.observe_run(cells, time);
         let len = self.inputs.len;
@@ -227,7 +233,6 @@ impl Worker {
         let metrics = &self.crew.metrics;
         metrics.batch_rows.record(self.inputs.rows as f64);
         metrics.batch_tokens.record(cells as f64);
-        self.slot.metrics.tokens.increment(cells as u64);
         metrics.batch_padding.record(1.0 - self.inputs.tokens() as f64 / cells as f64);
         if self.budget.succeeded() {
             self.set_limit();
@@ -248,8 +253,7 @@ impl Worker {
         let Some(cost) = cost else { return };
         let aim = self.crew.target_run;
         self.asker.limits.aim = (!aim.is_zero()).then_some(Aim { cost, seconds: aim.as_secs_f64() });
-        let terms = [cost.fixed, 1e3 * cost.per_token, 1e6 * cost.per_pair];
-        self.slot.metrics.cost.iter().zip(terms).for_each(|(gauge, seconds)| gauge.set(seconds));
+        self.slot.tell_cost(cost);
     }
 
     fn shrink(&mut self, cells: usize) {
@@ -266,7 +270,7 @@ impl Worker {
 
     fn set_limit(&mut self) {
         self.asker.limits.max_tokens = self.budget.tokens();
-        self.slot.metrics.token_budget.set(self.budget.tokens() as f64);
+        self.slot.takes(self.budget.tokens());
     }
 
     /// Answers a log that failed alone; halves more of them, so that none harms its neighbour.
@@ -328,6 +332,7 @@ impl Worker {
                 }
                 Err(reason) => reason,
             };
+            slot.suffered(Fault::NotMade);
             slot.set_up(false);
             crew.refuse(slot.take_rest());
             let wait = backoff.wait(fastrand::f64());

@@ -27,6 +27,8 @@ pub struct App {
     pub(super) config: Server,
     /// The served model, as the operator named it.
     pub(super) model: String,
+    /// Why `auto` took the devices that it took, if it was asked for.
+    pub(super) auto_takes: Option<String>,
     /// Who may ask; `None` lets anyone in.
     pub(super) keys: Option<Keys>,
     /// The certificate; `None` for plain HTTP.
@@ -78,6 +80,7 @@ impl App {
             draining: CancellationToken::new(),
             config,
             model,
+            auto_takes: None,
         })
     }
 
@@ -85,6 +88,12 @@ impl App {
     #[must_use]
     pub fn with_log(self, log: Log) -> Self {
         Self { log, ..self }
+    }
+
+    /// With why `auto` took the devices that it took, in words for whoever may see `/metrics`.
+    #[must_use]
+    pub fn with_auto_takes(self, auto_takes: Option<String>) -> Self {
+        Self { auto_takes, ..self }
     }
 
     /// With traces of analysis requests.

@@ -18,6 +18,7 @@ mod coding;
 mod connection;
 mod cors;
 mod detail;
+mod devices;
 mod docs;
 mod exchange;
 mod fields;

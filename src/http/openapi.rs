@@ -10,7 +10,7 @@ use utoipa::{
 
 use super::{
     answer::{ErrorDetail, ValidationErrors},
-    batch, docs, ops,
+    batch, devices, docs, ops,
     problem::{Problem, Step},
     stream, templates, v1,
 };
@@ -31,7 +31,7 @@ pub static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| {
         license(name = "MIT", identifier = "MIT")
     ),
     paths(
-        v1::analyze, batch::analyze_batch, stream::analyze_stream, templates::templates, v1::health, v1::root, ops::live, ops::ready, ops::metrics, docs::openapi,
+        v1::analyze, batch::analyze_batch, stream::analyze_stream, templates::templates, v1::health, v1::root, ops::live, ops::ready, devices::devices, ops::metrics, docs::openapi,
         docs::swagger, docs::redoc
     ),
     tags(

@@ -9,7 +9,7 @@ use hyper::{
 use super::{
     answer::{Body, detail, empty},
     app::App,
-    batch, docs, ops, stream, templates, v1,
+    batch, devices, docs, ops, stream, templates, v1,
 };
 
 /// What answers.
@@ -23,6 +23,7 @@ enum Endpoint {
     Root,
     Live,
     Ready,
+    Devices,
     Metrics,
     OpenApi,
     Swagger,
@@ -59,6 +60,7 @@ const ROUTES: &[Route] = &[
     Route { pattern: "/api/v1/", endpoint: Endpoint::Root },
     Route { pattern: "/livez", endpoint: Endpoint::Live },
     Route { pattern: "/readyz", endpoint: Endpoint::Ready },
+    Route { pattern: "/api/v1/devices", endpoint: Endpoint::Devices },
     Route { pattern: "/metrics", endpoint: Endpoint::Metrics },
     Route { pattern: "/openapi.json", endpoint: Endpoint::OpenApi },
     Route { pattern: "/docs", endpoint: Endpoint::Swagger },
@@ -95,12 +97,12 @@ impl Place {
         matches!(self, Self::Route(route) if route.takes_post())
     }
 
-    /// Whether operators alone need it: metrics and documentation.
+    /// Whether operators alone need it: devices, metrics and documentation.
     pub fn is_for_operators(self) -> bool {
-        use Endpoint::{Metrics, OpenApi, Redoc, RedocFile, Swagger, SwaggerFile};
+        use Endpoint::{Devices, Metrics, OpenApi, Redoc, RedocFile, Swagger, SwaggerFile};
         match self {
             Self::Route(route) | Self::Redirect(route) => {
-                matches!(route.endpoint, Metrics | OpenApi | Swagger | SwaggerFile | Redoc | RedocFile)
+                matches!(route.endpoint, Devices | Metrics | OpenApi | Swagger | SwaggerFile | Redoc | RedocFile)
             }
             Self::Unknown => false,
         }
@@ -173,6 +175,7 @@ async fn endpoint(app: &App, route: &Route, request: Request<Incoming>) -> Respo
         Endpoint::Root => v1::root(),
         Endpoint::Live => ops::live(),
         Endpoint::Ready => ops::ready(app).await,
+        Endpoint::Devices => devices::devices(app),
         Endpoint::Metrics => ops::metrics(app),
         Endpoint::OpenApi => docs::openapi(),
         Endpoint::Swagger => docs::swagger(),

@@ -227,7 +227,7 @@ fn whole(value: &str, min: u64, max: u64) -> Result<usize, Rule> {
 
 /// `2026-11-25T09:30:00.000Z`. The date is found as in "Euclidean affine functions and their application to calendar
 /// algorithms" (Neri, Schneider, 2023), in its plain form: years begin in March, so that a leap day is a year's last.
-fn rfc3339(unix_ms: u64) -> String {
+pub fn rfc3339(unix_ms: u64) -> String {
     let (days, ms) = (unix_ms / 86_400_000, unix_ms % 86_400_000);
     // Days since 0000-03-01, in eras of 400 years.
     let days = days + 719_468;

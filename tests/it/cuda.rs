@@ -65,7 +65,7 @@ fn eight_bits_are_refused_for_a_gpu() {
 }
 
 #[test]
-fn auto_says_why_it_takes_the_cpu_in_log_and_metrics() {
+fn auto_says_why_it_takes_the_cpu_in_log_metrics_and_devices() {
     let driver = fake_driver();
     let mut command = oddlog(&["serve", "--listen", "127.0.0.1:0", "--device", "auto"]);
     command.env("LD_LIBRARY_PATH", driver.path()).env("ODDLOG_LOG__FORMAT", "json");
@@ -81,6 +81,12 @@ fn auto_says_why_it_takes_the_cpu_in_log_and_metrics() {
     let metrics = ureq::get(format!("http://{address}/metrics")).call().unwrap().body_mut().read_to_string().unwrap();
     let info = metrics.lines().find(|line| line.starts_with("oddlog_device_info{") && line.contains("\"cpu:0\""));
     says(info.unwrap(), &["about=\"CPU, 1 thread(s)\""]);
+    let devices = ureq::get(format!("http://{address}/api/v1/devices")).call().unwrap().body_mut().read_to_string();
+    let devices: serde_json::Value = serde_json::from_str(&devices.unwrap()).unwrap();
+    let auto = devices["auto_takes"].as_str().unwrap();
+    says(auto, &["the CPU, because", "is built without CUDA", "make serve DEVICE=cuda"]);
+    assert!(!auto.contains("libonnxruntime"), "no path: {auto}");
+    assert_eq!((&devices["devices"][0]["name"], &devices["devices"][0]["state"]), (&"cpu:0".into(), &"up".into()));
     child.kill().unwrap();
     child.wait().unwrap();
 }

@@ -40,7 +40,17 @@ fn analysis_asks_for_a_key_and_the_rest_is_open() {
     assert_eq!(wrong.header("www-authenticate"), "Bearer error=\"invalid_token\"");
     assert_eq!(wrong.header("access-control-allow-origin"), "*");
     assert_eq!(server.post("/api/v1/analyze/batch", r#"{"logs": []}"#).status, 401);
-    for path in ["/api/v1/health", "/api/v1/", "/livez", "/readyz", "/metrics", "/docs", "/redoc", "/openapi.json"] {
+    for path in [
+        "/api/v1/health",
+        "/api/v1/",
+        "/livez",
+        "/readyz",
+        "/api/v1/devices",
+        "/metrics",
+        "/docs",
+        "/redoc",
+        "/openapi.json",
+    ] {
         assert_eq!(server.get(path).status, 200, "{path}");
     }
     let preflight = [("origin", "https://a.org"), ("access-control-request-method", "POST")];
@@ -150,7 +160,7 @@ fn with_a_private_listener_operations_are_only_there() {
         connection.send("GET", path, &[], b"");
         connection.answer().status
     };
-    for path in ["/metrics", "/docs", "/redoc", "/openapi.json", "/docs/swagger-ui.css"] {
+    for path in ["/api/v1/devices", "/metrics", "/docs", "/redoc", "/openapi.json", "/docs/swagger-ui.css"] {
         let public = server.get(path);
         assert_eq!((public.status, public.json()), (404, json!({ "detail": "Not Found" })), "{path}");
         assert_eq!(private(path), 200, "{path}");

@@ -47,6 +47,7 @@ fn the_document_is_openapi_31_whole_and_of_every_route() {
         .collect();
     let expected = [
         "get /api/v1/",
+        "get /api/v1/devices",
         "get /api/v1/health",
         "get /api/v1/templates",
         "get /docs",

@@ -18,6 +18,7 @@ mod graph;
 mod http_access;
 mod http_batch;
 mod http_cache;
+mod http_devices;
 mod http_docs;
 mod http_errors;
 mod http_limits;

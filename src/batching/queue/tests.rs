@@ -123,7 +123,7 @@ enum Op {
     Pass { ms: u64 },
     Expire,
     Take,
-    TakeNewest { tokens: usize, since: u64 },
+    TakeLast { tokens: usize },
 }
 
 fn class() -> impl Strategy<Value = Class> {
@@ -137,8 +137,8 @@ fn push(lives: impl Strategy<Value = u64>) -> impl Strategy<Value = Op> {
 
 fn op() -> impl Strategy<Value = Op> {
     let pass = (0u64..20).prop_map(|ms| Op::Pass { ms });
-    let newest = (0usize..512, 0u64..20).prop_map(|(tokens, since)| Op::TakeNewest { tokens, since });
-    prop_oneof![5 => push(0u64..60), 2 => pass, 1 => Just(Op::Expire), 2 => Just(Op::Take), 1 => newest]
+    let last = (0usize..512).prop_map(|tokens| Op::TakeLast { tokens });
+    prop_oneof![5 => push(0u64..60), 2 => pass, 1 => Just(Op::Expire), 2 => Just(Op::Take), 1 => last]
 }
 
 /// What the test knows of a waiting entry.
@@ -180,17 +180,17 @@ proptest! {
                     waiting.retain(|w| !expired.contains(&w.id));
                     prop_assert!(expired.iter().all(|i| gone.insert(*i)));
                 }
-                Op::TakeNewest { tokens, since } => {
-                    let since = now - Duration::from_millis(since);
-                    let Some(batch) = queue.take_newest(&LIMITS, tokens, since) else {
-                        prop_assert!(waiting.is_empty());
+                Op::TakeLast { tokens } => {
+                    let first = queue.first_of_last().map(|e| e.item);
+                    let Some(batch) = queue.take_last(&LIMITS, tokens) else {
+                        prop_assert!(waiting.is_empty() && first.is_none());
                         continue;
                     };
                     let class = batch.entries[0].class;
-                    prop_assert!(class == Class::Bulk || queue.bulk.is_empty());
-                    let newest = waiting.iter().filter(|w| w.class == class).map(|w| w.at).max().unwrap();
-                    prop_assert_eq!(batch.entries[0].enqueued_at, newest);
-                    prop_assert!(batch.entries[1..].iter().all(|e| e.class == class && e.enqueued_at >= since));
+                    prop_assert!(class == Class::Bulk || waiting.iter().all(|w| w.class == Class::Interactive));
+                    let oldest = waiting.iter().filter(|w| w.class == class).map(|w| w.at).min().unwrap();
+                    prop_assert_eq!((batch.entries[0].enqueued_at, Some(batch.entries[0].item)), (oldest, first));
+                    prop_assert!(batch.entries.iter().all(|e| e.class == class));
                     prop_assert!(batch.entries.len() == 1 || batch.tokens() <= tokens);
                     for e in &batch.entries {
                         prop_assert!(gone.insert(e.item));

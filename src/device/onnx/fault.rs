@@ -80,6 +80,19 @@ pub enum CudaError {
 }
 
 impl CudaError {
+    /// The same without paths and without what others say in their own words: for pages that more people see than the log.
+    pub fn brief(&self) -> String {
+        match self {
+            Self::NotBuiltIn { .. } => {
+                "ONNX Runtime is built without CUDA; `make serve DEVICE=cuda` fetches the build with it".into()
+            }
+            Self::Driver(_) => "NVIDIA's driver does not start; the server's log says why".into(),
+            Self::ForCpus(_) => "the model has 8 bits, which are for CPUs".into(),
+            Self::Other(_) => "CUDA does not work here; the server's log says why".into(),
+            other => other.to_string(),
+        }
+    }
+
     /// What `message`, of ONNX Runtime, says about the GPU, its driver or CUDA's libraries; `None` if it says nothing
     /// about these.
     pub fn told(message: &str) -> Option<Self> {
