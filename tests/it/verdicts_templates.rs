@@ -161,7 +161,7 @@ async fn only_where_it_is_asked_for() {
 
 #[tokio::test]
 async fn near_the_threshold_more_members_are_scored() {
-    let court = Court::new(&by_template());
+    let court = Court::new(&Cache { max_doubt: 0.3, ..by_template() });
     let mut outcomes = Vec::new();
     for n in 0..6 {
         outcomes.push(court.ask(&format!("panic {n} from user a started")).await);

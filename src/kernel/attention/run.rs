@@ -26,7 +26,7 @@ struct Scratch {
 pub struct Sequence {
     /// Keys, [head size, keys_pitch]: transposed.
     pub keys: Vec<f32>,
-    /// Queries, [queries, values_pitch].
+    /// Queries, [queries, values_pitch], if positions count.
     pub queries: Vec<f32>,
     /// Values, [tokens, values_pitch], filled up with zeros.
     pub values: Vec<f32>,

@@ -73,7 +73,9 @@ unsafe fn attend(steps: &Steps, head: &Head, scratch: &mut Sequence, mut y: Stri
     grow(&mut scratch.keys, size * pitch);
     grow(&mut scratch.scores, block * pitch);
     grow(&mut scratch.sums, block);
-    gather(&head.q, head.queries, size, &mut scratch.queries, values_pitch);
+    if head.table.is_some() {
+        gather(&head.q, head.queries, size, &mut scratch.queries, values_pitch);
+    }
     gather(&head.v, tokens, size, &mut scratch.values, values_pitch);
     // SAFETY: as the caller warrants.
     unsafe {
@@ -96,15 +98,15 @@ unsafe fn attend(steps: &Steps, head: &Head, scratch: &mut Sequence, mut y: Stri
 /// # Safety
 /// As [`attend`].
 unsafe fn multiplied(steps: &Steps, head: &Head, queries: Range<usize>, scratch: &mut Sequence, pitch: usize) {
-    let queries_pitch = head.values_pitch();
     fetch_ahead(head, queries.start * head.ahead / head.queries..queries.end * head.ahead / head.queries);
     // A tile's keys stay in the first-level cache while all queries go by.
     for (vector, count) in parts(head.tokens.div_ceil(steps.lanes), steps.products_vectors) {
         for (first, rows) in parts(queries.len(), MIX_ROWS) {
             let tile = Products {
                 size: head.size,
-                q: &scratch.queries[(queries.start + first) * queries_pitch..],
-                q_pitch: queries_pitch,
+                // Each number is read once for so many keys: where it lies does not matter.
+                q: &head.q.values[(queries.start + first) * head.q.width..],
+                q_pitch: head.q.width,
                 keys: &scratch.keys[vector * steps.lanes..],
                 keys_pitch: pitch,
                 scores: &mut scratch.scores[first * pitch + vector * steps.lanes..],
