@@ -38,7 +38,7 @@ const AT_ONCE: usize = 4;
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 /// Looks in a row that find nothing to do before the engine counts as idle: a stream leaves it without work for a moment
 /// again and again, and a check that begins then holds up what comes next.
-const LOOKS: u32 = 10;
+const LOOKS: u32 = 40;
 /// Time for which a check waits for an idle engine.
 const PATIENCE: Duration = Duration::from_millis(500);
 

@@ -119,6 +119,23 @@ async fn the_shipped_model_passes_its_challenge() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn its_8_bits_are_the_same_in_operators_that_every_onnxruntime_has() {
+    let rows = rows("challenge.tsv");
+    let texts: Vec<&str> = rows.iter().map(|row| row[2].as_str()).collect();
+    let own = scores(&start("model.onnx"), &texts, None).await;
+    let portable = scores(&start("model_int8.onnx"), &texts, None).await;
+    let off: Vec<f32> = own.iter().zip(&portable).map(|(own, portable)| (own[0] - portable[0]).abs()).collect();
+    let flips = own.iter().zip(&portable).filter(|(own, portable)| (own[0] >= 0.5) != (portable[0] >= 0.5)).count();
+    let mean = off.iter().sum::<f32>() / off.len() as f32;
+    println!(
+        "{flips} flips, scores differ by {mean} on average and {} at most",
+        off.iter().copied().fold(0.0, f32::max)
+    );
+    // Another order of sums moves a number to the next of 255 steps here and there.
+    assert!(flips <= 4 && mean < 0.004, "{flips} flips, {mean}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_shipped_model_tells_topics_apart() {
     let rows = rows("topics.tsv");
     let mut topics: Vec<String> = rows.iter().map(|row| row[0].clone()).collect();

@@ -5,9 +5,10 @@
 reads `config.json`, `model.safetensors` and `tokenizer.json` of a `BertForSequenceClassification` and writes
 
   model.onnx        8 bits, one scale for each output channel and each row of activations, in oddlog's own operators
-  model_fp32.onnx   the same integers, dequantised, with fp32 arithmetic in operators that every ONNX Runtime has: for GPUs and for
-                    processors that oddlog's operators have no vectors for, and what int8 is compared with in tests
-  model.onnx.data   the tensors of both
+  model_int8.onnx   the same arithmetic in operators that every ONNX Runtime has: for processors that are no x86
+  model_fp32.onnx   the same integers, dequantised, with fp32 arithmetic: for GPUs, for x86 processors without AVX2, and what int8
+                    is compared with in tests
+  model.onnx.data   the tensors of all
   tokenizer.json, tokenizer_config.json, config.json
 
 `--check` then measures what rounding the weights changed (see export_check.py) and leaves `export.json` in `--out`; what the 8 bits
@@ -26,7 +27,7 @@ import export_files
 import export_quant
 import export_weights
 from export_graph import build
-from export_layers import Twin
+from export_layers import Int8, Twin
 from export_packed import build_packed
 from export_pairs import Pairs, read_lines
 
@@ -51,6 +52,7 @@ def write(weights, source, out):
     twin = "The weights of model.onnx, dequantised, in fp32 arithmetic."
     models = {
         "model.onnx": build_packed(weights, plans, tables, metadata),
+        "model_int8.onnx": build(weights, Int8(weights, plans, tables), doc="model.onnx in operators that every ONNX Runtime has."),
         "model_fp32.onnx": build(weights, Twin(weights, plans, tables), doc=twin),
     }
     export_files.write_models(staged, models)

@@ -14,7 +14,7 @@ from export_layers import Float
 from export_pairs import DEFAULT_LABELS, Pairs, batches
 from export_session import session
 
-FILES = ("model.onnx", "model_fp32.onnx", "model.onnx.data", "tokenizer.json", "config.json")
+FILES = ("model.onnx", "model_int8.onnx", "model_fp32.onnx", "model.onnx.data", "tokenizer.json", "config.json")
 
 
 def logits(run, rows, size=16):
