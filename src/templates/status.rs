@@ -23,9 +23,9 @@ pub(super) fn class(s: &[u8], at: usize, end: usize) -> Option<&'static str> {
     (is_code && told).then(|| CLASSES[usize::from(first - b'1')])
 }
 
-/// The class in a masked word, if there is one.
-pub(super) fn of(word: &str) -> Option<&'static str> {
-    CLASSES.into_iter().find(|class| word.contains(class))
+/// Whether there is a class in a masked word.
+pub(super) fn tells(word: &str) -> bool {
+    word.contains('<') && CLASSES.iter().any(|class| word.contains(class))
 }
 
 /// The word before `at`, in small letters and without `_` and `-`, and where it begins.
