@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::object::ends_key;
+use super::leaf;
 
 /// Stands for a word at which members differ.
 pub const WILDCARD: &str = "<*>";
@@ -73,8 +73,8 @@ pub struct Template {
 impl Template {
     /// Bytes that it takes, about.
     pub(super) fn bytes(&self) -> usize {
-        // The leaf of one with keys has all of them.
-        let leaf = if self.text.split(' ').any(ends_key) { self.text.len() } else { 0 };
+        // The leaf has all words that it keeps.
+        let leaf = if self.text.split(' ').any(leaf::keeps) { self.text.len() } else { 0 };
         TEMPLATE_BYTES + self.text.len() + leaf
     }
 }

@@ -65,6 +65,10 @@ fn a_word_with_a_status_code_never_becomes_a_wildcard() {
     }
     let mut again = Miner::restore(Settings::default(), miner.snapshot()).expect("it was written by a miner");
     assert_eq!((again.add(&line("a", 499)).id, again.templates().len()), (one, miner.templates().len()));
+    // The leaf has such a word, too, and counts.
+    let before = miner.bytes;
+    miner.add(&line(&"x".repeat(3000), 404));
+    assert!(miner.bytes - before > 6000, "{}", miner.bytes - before);
 }
 
 #[test]
