@@ -25,6 +25,9 @@ use crate::{
     templates::{Book, Listing, Page, Settings, SharedBook, Sighting, TemplateId, mask_start},
 };
 
+/// Bytes that are there for a text from the start.
+const ROOM: usize = 1 << 10;
+
 /// See the module.
 pub struct Novelty {
     book: SharedBook,
@@ -59,7 +62,9 @@ impl Novelty {
 
     /// Learns from a log.
     pub fn observe(&self, log: &str, now: SystemTime) -> Sighting {
-        let sighting = self.book.lock().observe(&masked(log), unix_ms(now));
+        // Not as an argument: the lock would be held meanwhile.
+        let masked = masked(log);
+        let sighting = self.book.lock().observe(&masked, unix_ms(now));
         if sighting.first_seen {
             self.metrics.first_seen.increment(1);
         }
@@ -122,7 +127,8 @@ impl Novelty {
 
 /// What counts of a log, masked: the way to its template.
 pub fn masked(log: &str) -> String {
-    let (mut text, mut masked) = (String::new(), String::new());
+    // Most logs fit, and masks are shorter than what they stand for.
+    let [mut text, mut masked] = [(); 2].map(|()| String::with_capacity(log.len().min(ROOM)));
     log_text(log, &mut text);
     mask_start(&text, &mut masked);
     masked

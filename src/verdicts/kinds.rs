@@ -86,7 +86,9 @@ impl Kinds {
 
     /// The template of a log, which learns from it.
     pub fn sight(&self, log: &str, now: SystemTime) -> TemplateId {
-        self.book.lock().observe(&masked(log), unix_ms(now)).id
+        // Not as an argument: the lock would be held meanwhile.
+        let masked = masked(log);
+        self.book.lock().observe(&masked, unix_ms(now)).id
     }
 
     /// How a log of the template `id` is to be answered, of which the model would read `input`.

@@ -16,9 +16,11 @@ use crate::{
 
 impl Memory {
     pub(super) fn recall(&self, question: Question<'_>) -> Result<Known, Unknown> {
-        if let Some(known) = self.recall_text(question) {
-            return Ok(known);
-        }
+        self.recall_text(question).map_or_else(|| self.recall_new_text(question), Ok)
+    }
+
+    /// As `recall`, for a log whose text is not known.
+    pub(super) fn recall_new_text(&self, question: Question<'_>) -> Result<Known, Unknown> {
         let encoded = question.handle.encode_short(question.log, question.task).ok_or(Unknown(None))?;
         self.recall_read(question, encoded).map_err(|read| Unknown(Some(read)))
     }

@@ -272,6 +272,15 @@ impl Verdicts {
         known.map(remembered)
     }
 
+    /// As [`recall`](Self::recall), for a log that [`recall_text`](Self::recall_text) has just had no answer for.
+    ///
+    /// # Errors
+    /// As [`recall`](Self::recall).
+    pub fn recall_new_text<'a>(&self, log: impl Into<Log<'a>>, task: &Task) -> Result<Answer, Unknown> {
+        let known = self.open_memory().ok_or(Unknown(None))?.recall_new_text(self.question(log.into(), task));
+        known.map(remembered)
+    }
+
     /// The answer to a log that was met before to the last byte: it costs a hash, and no tokens.
     pub fn recall_text(&self, log: &str, task: &Task) -> Option<Answer> {
         self.open_memory()?.recall_text(self.question(log.into(), task)).map(remembered)

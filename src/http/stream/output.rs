@@ -139,6 +139,8 @@ pub struct Output {
     reported: [u64; 3],
     /// Bytes written since the last part.
     pending: usize,
+    /// An entry that is being written.
+    text: Vec<u8>,
     sent: Option<Sent>,
 }
 
@@ -156,7 +158,7 @@ impl Output {
     /// Without `sent` there is a summary alone.
     pub fn new(handle: Handle, asked: Asked, sent: Option<Sent>) -> Self {
         let summary = Summary { threshold: asked.threshold, ..Summary::default() };
-        Self { handle, asked, summary, reported: [0; 3], pending: 0, sent }
+        Self { handle, asked, summary, reported: [0; 3], pending: 0, text: Vec::new(), sent }
     }
 
     /// A line was read.
@@ -236,10 +238,11 @@ impl Output {
 
     fn write(&mut self, value: &impl Serialize) -> io::Result<()> {
         if let Some(sent) = &mut self.sent {
-            let mut text = serde_json::to_vec(value)?;
-            text.push(b'\n');
-            sent.encoder.write_all(&text)?;
-            self.pending += text.len();
+            self.text.clear();
+            serde_json::to_writer(&mut self.text, value)?;
+            self.text.push(b'\n');
+            sent.encoder.write_all(&self.text)?;
+            self.pending += self.text.len();
         }
         Ok(())
     }

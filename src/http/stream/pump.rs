@@ -150,7 +150,7 @@ struct Reader {
 impl Reader {
     /// Answers a line if its tokens are known; else it has to go to the engine.
     fn read(&self, Fresh { seat, log, sighting }: Fresh) -> (Seat, Next<Outcome>) {
-        let unknown = match self.verdicts.recall((&*log, sighting.as_ref()), &self.task) {
+        let unknown = match self.verdicts.recall_new_text((&*log, sighting.as_ref()), &self.task) {
             Ok(answer) => return (seat, Next::Done(self.outcome(Ok(answer), sighting))),
             Err(unknown) => unknown,
         };
