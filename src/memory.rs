@@ -10,7 +10,15 @@ const GIVEN_BACK_FROM: i32 = 64 << 10;
 ///
 /// ONNX Runtime takes its scratch memory from glibc, whose own threshold grows with every large block freed; after that
 /// each device thread's heap keeps what it once held: twice the memory after a minute under load.
+///
+/// mimalloc spreads what threads allocate over its arenas and asks for huge pages there, so that each first touch takes, and
+/// clears, 2 MiB for some KiB: 60 MB of a server that has 40 else, and no line a second more.
 pub fn settle() {
+    #[cfg(target_os = "linux")]
+    // SAFETY: it only sets a flag of the process; where it is not known, nothing happens.
+    unsafe {
+        libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0)
+    };
     #[cfg(target_env = "gnu")]
     // SAFETY: `mallopt` only sets a number.
     unsafe {
