@@ -210,8 +210,14 @@ def template(args):
         modes = ("exact", "off", "template")
         for mode in modes if number % 2 == 0 else modes[::-1]:
             part = (start, few, truth and truth[:few]) if mode == "off" else (body, len(lines), truth)
-            entry[mode], entries = by_mode(args, mode, *part)
-            truth = truth or entries
+            # Template memory takes seconds where the others take a minute: the middle one of some runs, each at a new server.
+            runs = []
+            for _ in range(args.repeats if mode == "template" else 1):
+                found, entries = by_mode(args, mode, *part)
+                truth = truth or entries
+                runs.append(found)
+            runs.sort(key=lambda run: run["lines_per_second"])
+            entry[mode] = runs[len(runs) // 2] | {"all_lines_per_second": [run["lines_per_second"] for run in runs]}
             print(f"round {number + 1}, {mode}: {json.dumps(entry[mode])}", file=sys.stderr)
         entry["exact_over_off"] = entry["exact"]["lines_per_second"] / entry["off"]["lines_per_second"]
         entry["template_over_off"] = entry["template"]["lines_per_second"] / entry["off"]["lines_per_second"]
@@ -338,6 +344,7 @@ def main():
     parser.add_argument("--requests", type=int, default=20_000)
     parser.add_argument("--count", type=int, default=5_000_000)
     parser.add_argument("--passes", type=int, default=10)
+    parser.add_argument("--repeats", type=int, default=3, help="template: runs with template memory in each round")
     parser.add_argument("--scored")
     parser.add_argument("--off-lines", type=int, default=0, help="template: lines to measure the rate without a memory with; 0 = all")
     parser.add_argument("--max-mb", type=int, default=64)
