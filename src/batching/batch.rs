@@ -105,6 +105,8 @@ pub enum CloseReason {
     Rows,
     /// What was waiting would have cost too much padding.
     Padding,
+    /// The rest was left to devices that are free as well, or soon.
+    Share,
 }
 
 impl CloseReason {
@@ -115,6 +117,7 @@ impl CloseReason {
             Self::Tokens => "tokens",
             Self::Rows => "rows",
             Self::Padding => "padding",
+            Self::Share => "share",
         }
     }
 }

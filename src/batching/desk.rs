@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! nothing waits, or the oldest not long enough    -> wait
-//! no clearly faster device                        -> a batch that begins with the oldest
+//! no clearly faster device                        -> a batch that begins with the oldest: its share, if others are free
 //! faster ones would be done sooner                -> leave it to them, ask again soon
 //! else                                            -> a smaller one: what it can run until they have run the rest
 //! ```
@@ -12,7 +12,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Asker, Batch, Entry, Limits, Queue, roster::Load, roster::Roster};
+use super::{Asker, Batch, CloseReason, Entry, Limits, Queue, roster::Load, roster::Roster};
 
 /// Bounds of the time after which a device that was sent away asks again.
 const SOONEST: Duration = Duration::from_millis(1);
@@ -69,19 +69,34 @@ impl<T> Desk<T> {
             Ok(batch) => batch,
             Err(again) => return Choice::Leave(again),
         };
-        let Some(batch) = batch.or_else(|| self.queue.take(&limits)) else { return Choice::Wait(None) };
+        let Some(batch) = batch.or_else(|| self.share(asker, &limits, now)) else { return Choice::Wait(None) };
         self.roster.takes(asker, now, batch.tokens(), batch.padded_len);
         Choice::Batch(batch)
+    }
+
+    /// A batch, if need be a smaller one that leaves to others what they will have run as soon.
+    fn share(&mut self, asker: &Asker, limits: &Limits, now: Instant) -> Option<Batch<T>> {
+        let Some(share) = self.load().and_then(|load| self.roster.share(asker, load, now)) else {
+            return self.queue.take(limits);
+        };
+        let mut batch = self.queue.take_within(limits, share)?;
+        if batch.closed_by == CloseReason::Tokens && batch.tokens() < limits.tokens(batch.padded_len) {
+            batch.closed_by = CloseReason::Share;
+        }
+        Some(batch)
+    }
+
+    fn load(&self) -> Option<Load> {
+        let first = self.queue.first_of_last()?;
+        Some(Load { tokens: self.queue.tokens(), job: first.tokens(), len: first.padded_len })
     }
 
     /// What a device gets beside faster ones: a batch that does not keep it longer than they need for the rest, or when it is
     /// to ask again. `None` if there are no faster ones.
     fn beside_faster(&mut self, asker: &Asker, limits: &Limits, now: Instant) -> Result<Option<Batch<T>>, Instant> {
         let Some(cost) = asker.cost.filter(|_| !self.roster.is_alone()) else { return Ok(None) };
-        let Some((job, len)) = self.queue.first_of_last().map(|first| (first.tokens(), first.padded_len)) else {
-            return Ok(None);
-        };
-        let load = Load { tokens: self.queue.tokens(), job, len };
+        let Some(load) = self.load() else { return Ok(None) };
+        let Load { job, len, .. } = load;
         let Some((done, rate)) = self.roster.others_finish(asker, load, now) else { return Ok(None) };
         let own = cost.seconds(job, len);
         if self.roster.is_to_probe(asker, now) {
@@ -204,6 +219,45 @@ mod tests {
         assert_eq!(lens_of_first(&[1000.0], soon), 11);
         // Nobody is about who should have been back long ago.
         assert_eq!(lens_of_first(&[1.0; 3], Duration::from_secs(1)), 11);
+    }
+
+    #[test]
+    fn devices_that_are_free_share_what_would_keep_one_of_them_longer_than_further_runs_cost() {
+        let cpu = Cost { fixed: 10e-6, per_token: 20e-6, per_pair: 0.0 };
+        let shared = |cost: Cost, jobs: usize, devices: usize| {
+            let (now, mut desk) = (Instant::now(), Desk::new(devices));
+            let asker = |seat| Asker { cost: Some(cost), ..asker(seat, 1.0) };
+            (0..devices).for_each(|seat| drop(desk.ask(&asker(seat), now, false)));
+            push(&mut desk, 0..jobs, now);
+            let later = now + Duration::from_millis(1);
+            let mut ask = |seat| match desk.ask(&asker(seat), later, false) {
+                Choice::Batch(batch) => (batch.entries.len(), batch.closed_by),
+                other => panic!("{other:?}"),
+            };
+            (ask(0), ask(1))
+        };
+        assert_eq!(shared(cpu, 8, 2), ((4, CloseReason::Share), (4, CloseReason::Empty)));
+        assert_eq!(shared(cpu, 9, 3), ((3, CloseReason::Share), (3, CloseReason::Share)));
+        assert_eq!(shared(cpu, 70, 2), ((32, CloseReason::Tokens), (32, CloseReason::Tokens)));
+        // Another millisecond of fixed cost would spare half of one.
+        let (now, mut desk) = (Instant::now(), Desk::new(2));
+        (0..2).for_each(|seat| drop(desk.ask(&asker(seat, 1.0), now, false)));
+        push(&mut desk, 0..8, now);
+        assert_eq!(taken(desk.ask(&asker(0, 1.0), now + Duration::from_millis(1), false)).len(), 8);
+    }
+
+    #[test]
+    fn who_is_free_soon_gets_less() {
+        let cost = Cost { fixed: 0.0, per_token: 20e-6, per_pair: 0.0 };
+        let asker = |seat| Asker { cost: Some(cost), ..asker(seat, 1.0) };
+        let (now, mut desk) = (Instant::now(), Desk::new(2));
+        desk.ask(&asker(1), now, false);
+        push(&mut desk, 0..4, now);
+        assert_eq!(taken(desk.ask(&asker(0), now + Duration::from_micros(1), false)).len(), 2);
+        desk.queue.take_if(|_| true);
+        // It runs for 5.12 ms; 8 jobs take 20.48 ms: 5 here, and 3 after that there.
+        push(&mut desk, 4..12, now);
+        assert_eq!(taken(desk.ask(&asker(1), now + Duration::from_micros(2), false)).len(), 5);
     }
 
     #[test]

@@ -76,12 +76,7 @@ impl<T> Lanes<T> {
         self.lanes.values().filter_map(VecDeque::front).min_by_key(|entry| entry.enqueued_at)
     }
 
-    /// The next batch, or `None` if nothing waits.
-    pub fn take(&mut self, class: Class, limits: &Limits) -> Option<Batch<T>> {
-        self.take_within(class, limits, usize::MAX)
-    }
-
-    /// The same with at most `tokens`, but for a first item that has more.
+    /// The next batch, of at most `tokens` but for a first item that has more; `None` if nothing waits.
     pub fn take_within(&mut self, class: Class, limits: &Limits, tokens: usize) -> Option<Batch<T>> {
         let (_, anchor) = self.oldest_lane()?;
         Some(self.fill(anchor, limits, limits.tokens_of(class, anchor).min(tokens)))
@@ -176,7 +171,13 @@ mod tests {
             let deadline = now + Duration::from_secs(1);
             lanes.push(Entry { item, class: Class::Interactive, rows: 2, padded_len: *len, enqueued_at, deadline });
         }
-        lanes.take(Class::Interactive, limits).unwrap().entries.iter().map(|entry| entry.padded_len).collect()
+        lanes
+            .take_within(Class::Interactive, limits, usize::MAX)
+            .unwrap()
+            .entries
+            .iter()
+            .map(|entry| entry.padded_len)
+            .collect()
     }
 
     #[test]

@@ -80,17 +80,22 @@ impl<T> Queue<T> {
 
     /// The next batch, or `None` if nothing waits. Call [`take_expired`](Self::take_expired) before it.
     pub fn take(&mut self, limits: &Limits) -> Option<Batch<T>> {
+        self.take_within(limits, usize::MAX)
+    }
+
+    /// The same with at most `tokens`, but for a first item that has more.
+    pub fn take_within(&mut self, limits: &Limits, tokens: usize) -> Option<Batch<T>> {
         let contested = !self.interactive.is_empty() && !self.bulk.is_empty();
         let bulk_leads = match contested {
             true => self.earned >= self.bulk_batch(limits) as f64,
             false => self.interactive.is_empty(),
         };
         if bulk_leads {
-            let batch = self.bulk.take(Class::Bulk, limits)?;
+            let batch = self.bulk.take_within(Class::Bulk, limits, tokens)?;
             self.earned = if contested { self.earned - batch.tokens() as f64 } else { 0.0 };
             return Some(batch);
         }
-        let batch = self.interactive.take(Class::Interactive, limits)?;
+        let batch = self.interactive.take_within(Class::Interactive, limits, tokens)?;
         let share = limits.bulk_share;
         self.earned = if contested { self.earned + batch.tokens() as f64 * share / (1.0 - share) } else { 0.0 };
         Some(batch)

@@ -76,6 +76,21 @@ impl Seat {
     }
 }
 
+/// Seconds in which devices run `tokens` together, and their tokens a second then. Each works from some second on, at so many
+/// tokens a second; together they are done when the sum of what they ran is all.
+fn finish(tokens: f64, mut devices: Vec<(f64, f64)>) -> (f64, f64) {
+    devices.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let (mut rate, mut head_start, mut done) = (0.0, 0.0, f64::INFINITY);
+    for (from, speed) in devices {
+        if from >= done {
+            break;
+        }
+        (rate, head_start) = (rate + speed, head_start + from * speed);
+        done = (tokens + head_start) / rate;
+    }
+    (done, rate)
+}
+
 impl Roster {
     pub fn new(devices: usize) -> Self {
         Self { seats: vec![Seat::default(); devices] }
@@ -135,17 +150,26 @@ impl Roster {
         if others.is_empty() {
             return None;
         }
-        // Each works from when it is free; together they are done when the sum of what they ran is all.
-        others.sort_by(|a, b| a.0.total_cmp(&b.0));
-        let (mut rate, mut head_start, mut done) = (0.0, 0.0, f64::INFINITY);
-        for (free, speed) in others {
-            if free >= done {
-                break;
-            }
-            (rate, head_start) = (rate + speed, head_start + free * speed);
-            done = (tokens as f64 + head_start) / rate;
-        }
+        let (done, rate) = finish(tokens as f64, others);
         Some((done.max(soonest), rate))
+    }
+
+    /// Tokens that `asker` should run of all that waits, so that it is done when those are that are no slower and free now or
+    /// soon. `None` where that spares less time than the further runs cost.
+    pub fn share(&self, asker: &Asker, load: Load, now: Instant) -> Option<usize> {
+        let Load { tokens, len, .. } = load;
+        let cost = asker.cost.filter(|_| !self.is_alone())?;
+        let whole = tokens.min(asker.limits.tokens(len)) as f64;
+        let begin = |cost: &Cost, free: f64| (free + cost.fixed, 1.0 / cost.slope(len).max(1e-12));
+        let own = begin(&cost, 0.0);
+        let others = self.seats.iter().enumerate().filter(|(number, _)| *number != asker.seat);
+        let alike = others.filter_map(|(_, seat)| {
+            let theirs = seat.cost.filter(|theirs| FASTER * theirs.seconds(tokens, len) < cost.seconds(tokens, len))?;
+            Some(begin(&theirs, seat.free_in(now)))
+        });
+        let (done, _) = finish(tokens as f64, [own].into_iter().chain(alike).collect());
+        let share = (done - own.0).max(0.0) * own.1;
+        ((whole - share) * cost.slope(len) > cost.fixed).then_some(share.round() as usize)
     }
 
     fn faster(&self, asker: &Asker, tokens: usize, len: usize) -> impl Iterator<Item = (&Seat, Cost)> {
