@@ -166,7 +166,7 @@ fn count(shape: &[i64], mask: &[i64], lengths: &mut Vec<usize>) -> Result<(), St
             return Err(format!("row {} of the mask is not ones followed by zeros", lengths.len()));
         }
         if ones == 0 {
-            return Err(format!("row {} of the mask has no ones: a sequence has at least one token", lengths.len()));
+            return Err(format!("row {} of the mask has no ones: it is a sequence of 0 tokens", lengths.len()));
         }
         lengths.push(ones);
     }
