@@ -8,7 +8,11 @@ use std::{
 use clap::Args;
 use serde_json::{Map, Value, json};
 
-use super::{download, watch::Watch};
+use super::{
+    download,
+    twins::{self, Runner},
+    watch::Watch,
+};
 use crate::{
     classify::Task,
     compiled::{self, Cache, Gate, Wanted},
@@ -20,7 +24,7 @@ use crate::{
     engine::Fleet,
     error::StartError,
     fidelity::shipped_samples,
-    kernel, memory,
+    memory,
     model::{
         Model, ModelFiles,
         graph::{self, Precision},
@@ -101,12 +105,14 @@ pub fn open_model(config: &Config) -> Result<Model, StartError> {
 /// # Errors
 /// As [`open_model`].
 pub fn open_any_model(config: &Config) -> Result<Model, StartError> {
-    let has_gpu = placement(config)?.has_gpu();
-    let own_operators = !has_gpu && kernel::Path::best().has_vectors();
-    let mut model = Model::open(&model_dir(config, has_gpu, own_operators)?, config.model.max_length)?;
-    if !own_operators && (has_gpu || config.model.precision != ModelPrecision::Int8 || !SATURATES) {
-        model.files.onnx = graph_without_own_operators(&model.files, has_gpu);
-    }
+    let runner = Runner::here(placement(config)?.has_gpu());
+    open_graph(&model_dir(config, runner)?, config, runner)
+}
+
+/// The model in `dir` with the graph for `runner`.
+fn open_graph(dir: &Path, config: &Config, runner: Runner) -> Result<Model, StartError> {
+    let mut model = Model::open(dir, config.model.max_length)?;
+    model.files.onnx = twins::graph(&model.files, runner, config.model.precision);
     memory::give_back();
     Ok(model)
 }
@@ -131,21 +137,18 @@ pub fn open_in_precision(config: &Config, precision: ModelPrecision) -> Result<I
     config.model.precision = precision;
     let dir = find_model(&config.model.source);
     let own = ModelFiles::find(&dir).ok().filter(|_| !dir.join("model.safetensors").is_file());
-    let twin = own.and_then(|files| fp32_twin(&files));
-    let model = match (twin, precision) {
-        (Some(_), ModelPrecision::Int8) => Model::open(&dir, config.model.max_length)?,
-        (Some(twin), ModelPrecision::Fp32) => {
-            let mut model = Model::open(&dir, config.model.max_length)?;
-            model.files.onnx = twin;
-            model
-        }
-        _ => return Ok(InPrecision { model: open_any_model(&config)?, config, is_twin: false }),
+    let is_twin = matches!(precision, ModelPrecision::Int8 | ModelPrecision::Fp32)
+        && own.is_some_and(|files| twins::has_fp32(&files));
+    let model = if is_twin {
+        open_graph(&dir, &config, Runner::here(placement(&config)?.has_gpu()))?
+    } else {
+        open_any_model(&config)?
     };
-    Ok(InPrecision { config, model, is_twin: true })
+    Ok(InPrecision { config, model, is_twin })
 }
 
-/// The directory with the graph to serve. `own_operators`: whether oddlog's own operators are for this machine.
-fn model_dir(config: &Config, has_gpu: bool, own_operators: bool) -> Result<PathBuf, StartError> {
+/// The directory with the graphs for `runner`.
+fn model_dir(config: &Config, runner: Runner) -> Result<PathBuf, StartError> {
     let (source, precision) = (&config.model.source, config.model.precision);
     let dir = find_model(source);
     let (dir, of_hub) = match hub_repository(source).filter(|_| !dir.is_dir()) {
@@ -159,11 +162,11 @@ fn model_dir(config: &Config, has_gpu: bool, own_operators: bool) -> Result<Path
     let wanted = match precision {
         ModelPrecision::Onnx => return Ok(dir),
         ModelPrecision::Auto if brings_graph || !compiles => return Ok(dir),
-        ModelPrecision::Auto if has_gpu => Wanted::best_on(["cuda"]),
-        ModelPrecision::Auto if own_operators => Wanted::best_on(["cpu"]),
+        ModelPrecision::Auto if runner == Runner::Gpu => Wanted::best_on(["cuda"]),
+        ModelPrecision::Auto if runner == Runner::Vectors => Wanted::best_on(["cpu"]),
         ModelPrecision::Int8 => Wanted::Only(Precision::Int8),
         ModelPrecision::Fp16 => Wanted::Only(Precision::Fp16),
-        ModelPrecision::Fp32 if own_operators => Wanted::Only(Precision::Fp32),
+        ModelPrecision::Fp32 if runner == Runner::Vectors => Wanted::Only(Precision::Fp32),
         ModelPrecision::Auto | ModelPrecision::Fp32 => Wanted::Only(Precision::Fp32Portable),
     };
     if let Wanted::Only(precision) = wanted
@@ -239,25 +242,6 @@ fn for_cpus_alone(config: &Config) -> Result<Option<String>, StartError> {
     let dir = find_model(&config.model.source);
     let is_int8 = compiled::Note::read(&dir)?.is_some_and(|note| note.precision.starts_with("int8"));
     Ok(is_int8.then(|| format!("{} was compiled to 8 bits: {remedy}, with the checkpoint as the model", dir.display())))
-}
-
-/// Whether ONNX Runtime's products of 8 bits may saturate where oddlog's operators have no vectors.
-const SATURATES: bool = cfg!(target_arch = "x86_64");
-
-/// The graph for GPUs, which have no kernels for the 8 bits of a graph that has a twin, and for processors whose vectors
-/// oddlog's own operators do not use: there ONNX Runtime is 25 times as fast in single precision, and faster in 8 bits.
-fn graph_without_own_operators(files: &ModelFiles, has_gpu: bool) -> PathBuf {
-    let twin = if has_gpu || SATURATES { fp32_twin(files) } else { beside(files, "model_int8.onnx") };
-    twin.unwrap_or_else(|| files.onnx.clone())
-}
-
-/// The twin in single precision of a graph in 8 bits, if there is one.
-fn fp32_twin(files: &ModelFiles) -> Option<PathBuf> {
-    beside(files, "model_fp32.onnx")
-}
-
-fn beside(files: &ModelFiles, name: &str) -> Option<PathBuf> {
-    Some(files.onnx.with_file_name(name)).filter(|graph| graph.is_file())
 }
 
 /// How every configured device is made.

@@ -12,6 +12,7 @@ mod serve;
 mod signals;
 mod sockets;
 mod tune;
+mod twins;
 mod verify;
 mod watch;
 

@@ -81,12 +81,43 @@ fn is_uuid(s: &[u8]) -> bool {
             .all(|(i, b)| if matches!(i, 8 | 13 | 18 | 23) { *b == b'-' } else { b.is_ascii_hexdigit() })
 }
 
-/// `0x1f`, and eight digits or more of which some are letters.
+/// `0x1f`, and seven digits or more of which some are letters: git's short hashes, Java's identity hashes.
 fn is_hex(s: &[u8]) -> bool {
     match s {
         [b'0', b'x' | b'X', rest @ ..] => !rest.is_empty() && rest.iter().all(u8::is_ascii_hexdigit),
-        _ => s.len() >= 8 && s.iter().all(u8::is_ascii_hexdigit) && s.iter().any(u8::is_ascii_alphabetic),
+        _ => is_hex_word(s, 7),
     }
+}
+
+/// Hex digits, at least `least`, some of them letters and some not. Short ones are no size or duration, such as `123456b`.
+pub(super) fn is_hex_word(s: &[u8], least: usize) -> bool {
+    let letters = || s.iter().filter(|b| b.is_ascii_alphabetic()).count();
+    s.len() >= least
+        && s.iter().all(u8::is_ascii_hexdigit)
+        && (1..s.len()).contains(&letters())
+        && (s.len() >= 8 || letters() > 1 || !matches!(s[s.len() - 1], b'b' | b'B' | b'd' | b'D'))
+}
+
+/// Length of the address that begins at `at` of a word: `0x1f` between what is no letter or digit, and Java's identity hash
+/// at the end, as in `Event@1b2c3d4`, also if all its digits happen to be decimal ones.
+pub(super) fn address(s: &[u8], at: usize) -> Option<usize> {
+    let before = at.checked_sub(1).map(|before| s[before]);
+    if before.is_some_and(|b| b.is_ascii_alphanumeric()) {
+        return None;
+    }
+    let digits = |from: usize| s[from..].iter().take_while(|b| b.is_ascii_hexdigit()).count();
+    if let [b'0', b'x' | b'X', first, ..] = &s[at..]
+        && first.is_ascii_hexdigit()
+    {
+        let len = 2 + digits(at + 2);
+        return s.get(at + len).is_none_or(|b| !b.is_ascii_alphanumeric()).then_some(len);
+    }
+    let hash = &s[at..];
+    let is_hash = before == Some(b'@')
+        && (4..=16).contains(&hash.len())
+        && digits(at) == hash.len()
+        && hash.iter().any(u8::is_ascii_digit);
+    is_hash.then_some(hash.len())
 }
 
 /// `12:34`, `12:34:56.789`, `2024-05-02`, `2024/05/02`, and both with `T` between.
@@ -173,10 +204,10 @@ mod tests {
             ("<email>", &["root@example.com"]),
             ("<path>", &["/var/log/x.log", "~/x", "./run.sh", "C:\\Windows\\x.dll", "a/b/c.txt", "/etc"]),
             ("<uuid>", &["01234567-89ab-cdef-0123-456789abcdef"]),
-            ("<hex>", &["0x1F", "deadbeef12", "9e107d9d372bb6826bd81d3542a419d6"]),
+            ("<hex>", &["0x1F", "deadbeef12", "9e107d9d372bb6826bd81d3542a419d6", "2bd79ce", "6eaaf00"]),
             ("<time>", &["12:34", "12:34:56,789", "2024-05-02", "2024-05-02T10:00:00.1Z", "2024/05/02"]),
-            ("<dur>", &["30s", "1.5ms", "1h2m3s", "250µs"]),
-            ("<size>", &["4KiB", "12GB", "100bytes"]),
+            ("<dur>", &["30s", "123456d", "1.5ms", "1h2m3s", "250µs"]),
+            ("<size>", &["4KiB", "123456b", "12GB", "100bytes"]),
             ("<num>", &["1", "-3", "1,024", "12.5%", "1e-5", "1.2.3", "0"]),
         ] {
             for atom in atoms {
@@ -200,6 +231,10 @@ mod tests {
             "::",
             "a:b",
             "cafe",
+            "e1000e",
+            "fed10",
+            "deadbee",
+            "ca98d5",
         ] {
             assert_eq!(kind(word), None, "{word}");
         }

@@ -8,6 +8,9 @@ use super::{atom, lists::Lists, object, status};
 /// Longest quoted text that is taken for one, in bytes.
 const LONGEST_QUOTE: usize = 512;
 
+/// Fewest hex digits that tell an object from others after its class: seven that begin with zeros, which are left out.
+const LEAST_OF_OBJECT: usize = 5;
+
 /// What stands around atoms. `:` and `/` do not: they stand in addresses and paths.
 fn is_between(b: u8) -> bool {
     b.is_ascii_whitespace() || b.is_ascii_control() || b"=,;()[]{}<>|\"'`".contains(&b)
@@ -116,8 +119,12 @@ impl Masker<'_> {
 
     fn atom(&mut self, text: &str, place: Range<usize>) {
         let (atom, tail) = without_stops(&text[place.clone()]);
-        match status::class(text.as_bytes(), place.start, place.start + atom.len()) {
+        let s = text.as_bytes();
+        match status::class(s, place.start, place.start + atom.len()) {
             Some(class) => self.masked.extend([class, tail]),
+            None if names_object(s, place.start) && atom::is_hex_word(atom.as_bytes(), LEAST_OF_OBJECT) => {
+                self.masked.extend(["<hex>", tail]);
+            }
             None => put_atom(&text[place], self.masked),
         }
     }
@@ -216,6 +223,11 @@ fn without_stops(whole: &str) -> (&str, &str) {
     whole.split_at(whole.trim_end_matches(['.', ':', '!', '?', '*']).len())
 }
 
+/// Whether a word that begins at `at` tells an object from others of its class, as in Android's `Window{ca98d5 u0 x}`.
+fn names_object(s: &[u8], at: usize) -> bool {
+    at >= 2 && s[at - 1] == b'{' && s[at - 2].is_ascii_alphanumeric()
+}
+
 fn put_atom(whole: &str, masked: &mut String) {
     let (atom, tail) = without_stops(whole);
     match atom::kind(atom) {
@@ -227,7 +239,7 @@ fn put_atom(whole: &str, masked: &mut String) {
 }
 
 /// A word with digits in it: `host:port` and `a:b` part by part, a tangle of letters and digits as an id, else digit run
-/// by digit run.
+/// by digit run, but for addresses of objects, which are masked as a whole.
 fn put_mixed(atom: &str, masked: &mut String) {
     if let Some((head, tail)) = atom.split_once(':') {
         for (i, part) in [head, tail].into_iter().enumerate() {
@@ -246,8 +258,17 @@ fn put_mixed(atom: &str, masked: &mut String) {
         masked.push_str("<id>");
         return;
     }
-    let mut in_digits = false;
-    for c in atom.chars() {
+    let may_have_address = memchr::memchr3(b'@', b'x', b'X', s).is_some();
+    let (mut in_digits, mut done) = (false, 0);
+    for (at, c) in atom.char_indices() {
+        if at < done {
+            continue;
+        }
+        if may_have_address && let Some(len) = atom::address(s, at) {
+            masked.push_str("<hex>");
+            (in_digits, done) = (false, at + len);
+            continue;
+        }
         let digit = c.is_ascii_digit();
         if !digit {
             masked.push(c);
@@ -293,6 +314,43 @@ mod tests {
             ("level=info msg=\"disk 7 is full\" took=9ms", "level=info msg=\" disk <num> is full\" took=<dur>"),
             (r#"msg="said \"hi bob\" twice" user="bob""#, "msg=\" said <str> twice\" user=<str>"),
             ("", ""),
+        ] {
+            assert_eq!(masked(message), expected, "{message}");
+        }
+    }
+
+    #[test]
+    fn addresses_of_objects() {
+        for (message, expected) in [
+            ("GoogleSoftwareUpdateAgent[35861/0x7000002a0000]", "GoogleSoftwareUpdateAgent[<num>/<hex>]"),
+            ("(stack @0x7fed806eb5d @0x7fefa1c8728 @0x1fe)", "(stack @<hex> @<hex>)"),
+            ("stack @0x7fed806eb5d @0x7fefa1c8728 @0x1fe end", "stack @<hex> end"),
+            ("range 0x7fff93c00000->0x7fff93e00000", "range <hex>-><hex>"),
+            ("V:|-(45)-[NSScrollView:0X7F9D64ABE480]", "V:|-(<num>)-[NSScrollView:<hex>]"),
+            ("do_read+0xfa/0x140 at libc.so.6+0x21b97", "do_read+<hex>/<hex> at libc.so.<num>+<hex>"),
+            ("80x25 1920x1080 0x 0xg1 0x1fz é0x1", "<num>x<num> <num>x <num>xg<num> <num>x<num>fz é<hex>"),
+            (
+                "android.os.BinderProxy@2bd79ce KeyguardMonitor@712d093.",
+                "android.os.BinderProxy@<hex> KeyguardMonitor@<hex>.",
+            ),
+            ("a.QuorumPeer$QuorumServer@33557fe4 from=g.c@8a2a501:", "a.QuorumPeer$QuorumServer@<hex> from=g.c@<hex>:"),
+            ("x Event@1b2c3d4 Lambda$14/0x00000008@71209345", "x Event@<hex> Lambda$<num>/<hex>@<hex>"),
+            ("node7@beef1:80 @71209345", "node<num>@<hex>:<num> @<hex>"),
+            ("root2@example.com pkg@1.2.3 a1@b2.c3", "<email>"),
+            (
+                "user@host7 do@286: getty@tty1 x@deadbee 1@2016/9",
+                "user@host<num> do@<num>: getty@tty<num> x@deadbee <num>@<num>/<num>",
+            ),
+            ("x@1234567890abcdef0", "x@<num>abcdef<num>"),
+            ("Window{ca98d5 u0 com.x} Token{a64f992 Activity}", "Window{<hex> u<num> com.x} Token{<hex> Activity}"),
+            (
+                "ProcessRecord{6eaaf00 0:com/1} WorkSource{10057}",
+                "ProcessRecord{<hex> <num>:com/<num>} WorkSource{<num>}",
+            ),
+            (
+                "commit 9600e20, 123456b and 123456d of e1000e sda1 x86_64 fed10 defaced deadbee ca98d5",
+                "commit <hex>, <size> and <dur> of e<num>e sda<num> x<num>_<num> fed<num> defaced deadbee ca<num>d<num>",
+            ),
         ] {
             assert_eq!(masked(message), expected, "{message}");
         }
@@ -359,7 +417,28 @@ mod tests {
         }
 
         #[test]
-        fn what_is_masked_stays_as_it_is(words in proptest::collection::vec("[a-z]{1,8}|[0-9]{1,9}|[0-9]{1,3}(ms|KB)|/[a-z]{1,5}|10\\.1\\.2\\.[0-9]{1,2}", 0..8)) {
+        fn other_addresses_give_the_same(
+            a in [any::<u64>(), any::<u64>()],
+            b in [any::<u64>(), any::<u64>()],
+            hashes in ["[0-9a-f]{3,15}[0-9]", "[0-9a-f]{3,15}[0-9]"],
+            lone in ["[a-f][0-9a-f]{5,30}[0-9]", "[a-f][0-9a-f]{5,30}[0-9]"],
+            in_braces in ["[a-f][0-9a-f]{3,5}[0-9]", "[a-f][0-9a-f]{3,5}[0-9]"],
+        ) {
+            let text = |[m, n]: [u64; 2], i: usize| {
+                let (hash, lone, in_braces) = (&hashes[i], &lone[i], &in_braces[i]);
+                format!(
+                    "Agent[{m}/{n:#x}] (stack @{m:#x}) {m:#x}->{n:#X} f+{n:#x}/{m:#x} a.b.Proxy@{hash} [C@{hash}: \
+                    Token{{{lone} u0}} Window{{{in_braces} x}} commit {lone}"
+                )
+            };
+            let expected = "Agent[<num>/<hex>] (stack @<hex>) <hex>-><hex> f+<hex>/<hex> a.b.Proxy@<hex> [C@<hex>: \
+                Token{<hex> u<num>} Window{<hex> x} commit <hex>";
+            prop_assert_eq!(masked(&text(a, 0)), expected);
+            prop_assert_eq!(masked(&text(b, 1)), expected);
+        }
+
+        #[test]
+        fn what_is_masked_stays_as_it_is(words in proptest::collection::vec("[a-z]{1,8}|[0-9]{1,9}|[0-9]{1,3}(ms|KB)|/[a-z]{1,5}|10\\.1\\.2\\.[0-9]{1,2}|([a-z]{1,2}[@{/+-]){0,2}(0x)?[0-9a-f]{1,9}", 0..8)) {
             let once = masked(&words.join(" "));
             prop_assert_eq!(masked(&once), once);
         }

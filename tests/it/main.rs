@@ -4,6 +4,7 @@
 #![allow(clippy::disallowed_methods, reason = "clients of a test are plain threads")]
 
 mod admission;
+mod attention_op;
 mod cli;
 mod compile;
 mod crowds;

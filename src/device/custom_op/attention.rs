@@ -8,13 +8,13 @@
 //! ```
 //!
 //! The first one has the attributes `heads` and `size`, a head's width; for the other its tables tell.
-//! Rows of `kv` are the tokens of all sequences, one behind the other, as many of each as its row of `mask` has ones, which
-//! must stand in front of the zeros. Queries are the first H columns of `q`, of all tokens, or else of each sequence's first
+//! Rows of `kv` are the tokens of all sequences, one behind the other, as many of each as its row of `mask` has ones, at least
+//! one, which must stand in front of the zeros. Queries are the first H columns of `q`, of all tokens, or else of each sequence's first
 //! one; keys and values are the last 2 H of `kv`.
 
 use ort::{
     operator::{ComputeContext, Kernel, KernelContext, Operator, OperatorInput, OperatorOutput, ShapeInferenceContext},
-    value::{Shape, SymbolicDimensions, TensorElementType, ValueRef, ValueType},
+    value::{Shape, SymbolicDimensions, TensorElementType, ValueType},
 };
 
 use super::Node;
@@ -55,7 +55,9 @@ impl Operator for DisentangledAttention {
         if rows < 0 || heads < 0 || size < 0 {
             return Ok(());
         }
-        let shape = Shape::new([rows, heads * size]);
+        // What a graph declares may be any number; a run has real tables.
+        let Some(hidden) = heads.checked_mul(size) else { return Ok(()) };
+        let shape = Shape::new([rows, hidden]);
         let dimension_symbols = SymbolicDimensions::empty(shape.len());
         ctx.set_output(0, &ValueType::Tensor { ty: TensorElementType::Float32, shape, dimension_symbols })
     }
@@ -130,7 +132,14 @@ impl Kernel for AttentionKernel {
             }
         };
 
-        let (q, kv) = (matrix(&inputs[0])?, matrix(&inputs[1])?);
+        let matrix = |at: usize| {
+            let (shape, values) = inputs[at].try_extract_tensor::<f32>()?;
+            let &[_, width] = &shape[..] else {
+                return Err(refuse(format!("{} must be [rows, columns], not {shape:?}", NAMES[at])));
+            };
+            Ok(Columns { values, width: width as usize, first: 0 })
+        };
+        let (q, kv) = (matrix(0)?, matrix(1)?);
         let hidden = heads * size;
         let from_end = |n: usize| match kv.width.checked_sub(n * hidden) {
             Some(first) => Ok(Columns { first, ..kv }),
@@ -144,20 +153,20 @@ impl Kernel for AttentionKernel {
     }
 }
 
-/// All of a matrix.
-fn matrix<'a>(value: &'a ValueRef<'_>) -> ort::Result<Columns<'a>> {
-    let (shape, values) = value.try_extract_tensor::<f32>()?;
-    Ok(Columns { values, width: shape.last().map_or(0, |width| *width as usize), first: 0 })
-}
-
 /// The number of ones in each row of `mask`.
 fn count(shape: &[i64], mask: &[i64], lengths: &mut Vec<usize>) -> Result<(), String> {
-    let &[_, length] = shape else { return Err(format!("mask must be [sequences, length], not {shape:?}")) };
+    let &[sequences, length] = shape else { return Err(format!("mask must be [sequences, length], not {shape:?}")) };
+    if sequences > 0 && length == 0 {
+        return Err(format!("mask must be [sequences, length] with a length of at least 1, not {shape:?}"));
+    }
     lengths.clear();
     for row in mask.chunks_exact((length as usize).max(1)) {
         let ones = row.iter().take_while(|m| **m == 1).count();
         if row[ones..].iter().any(|m| *m != 0) {
             return Err(format!("row {} of the mask is not ones followed by zeros", lengths.len()));
+        }
+        if ones == 0 {
+            return Err(format!("row {} of the mask has no ones: it is a sequence of 0 tokens", lengths.len()));
         }
         lengths.push(ones);
     }

@@ -11,7 +11,10 @@ use crate::templates::{
 };
 
 /// Which version of masks and leaves a snapshot was made with. Change it when either changes.
-pub(super) const VERSION: u32 = 4;
+pub(super) const VERSION: u32 = 5;
+/// Addresses of objects were masked digit run by digit run, their letters kept. Such words differ from today's and become
+/// wildcards when the next message joins, for both lead to the same leaf.
+const WITH_ADDRESSES: u32 = 4;
 /// Status codes were numbers like others.
 const WITHOUT_STATUS: u32 = 3;
 /// All quoted texts were masked, also the keys of objects.
@@ -41,7 +44,7 @@ impl Miner {
     pub fn restore(settings: Settings, snapshot: Snapshot) -> Result<Self, String> {
         let mut templates = snapshot.templates;
         match snapshot.version {
-            VERSION | WITHOUT_STATUS => {}
+            VERSION | WITH_ADDRESSES | WITHOUT_STATUS => {}
             WITHOUT_KEYS | WITH_LISTS => {
                 templates.retain(|template| !lists::has_masked_keys(&template.text));
                 if snapshot.version == WITH_LISTS {

@@ -202,6 +202,25 @@ fn templates_of_objects_whose_keys_were_masked_are_left_out() {
 }
 
 #[test]
+fn templates_with_pieces_of_addresses_take_their_messages() {
+    let template = |id, text: &str| Template { id: TemplateId(id), text: text.into(), count: 3, last: 7 };
+    let templates = vec![
+        template(1, "Agent[<num>/<num>x<num>a<num>] has no ticket"),
+        template(2, "Token{a<num>f<num> Activity} is gone"),
+        template(3, "Token{<num>b<num>ed Activity} is gone"),
+    ];
+    let mut miner =
+        Miner::restore(Settings::default(), Snapshot { version: 4, seen: 7, templates }).expect("it is known");
+    let tickets = miner.add("Agent[35861/0x7000002a0000] has no ticket");
+    assert_eq!((tickets.id, tickets.count, tickets.is_new), (TemplateId(1), 4, false));
+    for (object, count) in [("a64f992", 4), ("78af589", 5), ("df0798e", 6)] {
+        let gone = miner.add(&format!("Token{{{object} Activity}} is gone"));
+        assert_eq!((gone.id, gone.count), (TemplateId(2), count), "all objects share one");
+    }
+    assert_eq!(miner.snapshot().version, VERSION);
+}
+
+#[test]
 fn objects_with_other_words_are_other_templates() {
     let mut miner = miner(100);
     let mut id = |message: &str| miner.add(message).id;
