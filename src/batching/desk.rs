@@ -38,9 +38,9 @@ pub struct Desk<T> {
 }
 
 impl<T> Desk<T> {
-    /// An empty queue before so many devices.
-    pub fn new(devices: usize) -> Self {
-        Self { queue: Queue::default(), roster: Roster::new(devices) }
+    /// An empty queue before so many devices, for rows that are `packed` or padded: see [`Queue::new`].
+    pub fn new(devices: usize, packed: bool) -> Self {
+        Self { queue: Queue::new(packed), roster: Roster::new(devices) }
     }
 
     /// Adds an item.
@@ -70,7 +70,7 @@ impl<T> Desk<T> {
             Err(again) => return Choice::Leave(again),
         };
         let Some(batch) = batch.or_else(|| self.queue.take(&limits)) else { return Choice::Wait(None) };
-        self.roster.takes(asker, now, batch.tokens(), batch.padded_len);
+        self.roster.takes(asker, now, batch.size.tokens(), batch.size.row_len());
         Choice::Batch(batch)
     }
 
@@ -78,7 +78,7 @@ impl<T> Desk<T> {
     /// to ask again. `None` if there are no faster ones.
     fn beside_faster(&mut self, asker: &Asker, limits: &Limits, now: Instant) -> Result<Option<Batch<T>>, Instant> {
         let Some(cost) = asker.cost.filter(|_| !self.roster.is_alone()) else { return Ok(None) };
-        let Some((job, len)) = self.queue.first_of_last().map(|first| (first.tokens(), first.padded_len)) else {
+        let Some((job, len)) = self.queue.first_of_last().map(|first| (first.tokens, first.len)) else {
             return Ok(None);
         };
         let load = Load { tokens: self.queue.tokens(), job, len };
@@ -125,7 +125,8 @@ mod tests {
     }
 
     fn job(item: usize, class: Class, len: usize, at: Instant) -> Entry<usize> {
-        Entry { item, class, rows: 2, padded_len: len, enqueued_at: at, deadline: at + Duration::from_secs(600) }
+        let deadline = at + Duration::from_secs(600);
+        Entry { item, class, rows: 2, tokens: 2 * len, len, enqueued_at: at, deadline }
     }
 
     fn push(desk: &mut Desk<usize>, items: std::ops::Range<usize>, now: Instant) {
@@ -143,7 +144,7 @@ mod tests {
 
     #[test]
     fn what_a_fast_device_finishes_sooner_is_left_to_it() {
-        let (now, mut desk) = (Instant::now(), Desk::new(2));
+        let (now, mut desk) = (Instant::now(), Desk::new(2, false));
         let (fast, slow) = (asker(0, 1.0), asker(1, 10.0));
         assert!(matches!(desk.ask(&fast, now, false), Choice::Wait(None)));
         push(&mut desk, 0..4, now);
@@ -161,7 +162,7 @@ mod tests {
 
     #[test]
     fn of_a_long_queue_a_slow_device_takes_what_it_can_run_until_the_rest_is_done() {
-        let (now, mut desk) = (Instant::now(), Desk::new(2));
+        let (now, mut desk) = (Instant::now(), Desk::new(2, false));
         let (fast, slow) = (asker(0, 1.0), asker(1, 10.0));
         desk.ask(&fast, now, false);
         push(&mut desk, 0..1000, now);
@@ -181,7 +182,7 @@ mod tests {
     #[test]
     fn company_is_worth_less_where_others_are_about() {
         let lens_of_first = |others: &[f64], late: Duration| {
-            let (now, mut desk) = (Instant::now(), Desk::new(1 + others.len()));
+            let (now, mut desk) = (Instant::now(), Desk::new(1 + others.len(), false));
             for (at, factor) in others.iter().enumerate() {
                 desk.push(job(1000, Class::Interactive, 64, now));
                 desk.ask(&asker(1 + at, *factor), now, false);
@@ -208,7 +209,7 @@ mod tests {
 
     #[test]
     fn batch_calls_are_what_a_slow_device_helps_with_first() {
-        let (now, mut desk) = (Instant::now(), Desk::new(2));
+        let (now, mut desk) = (Instant::now(), Desk::new(2, false));
         let (fast, slow) = (asker(0, 1.0), asker(1, 10.0));
         desk.ask(&fast, now, false);
         push(&mut desk, 0..1000, now);
@@ -218,7 +219,7 @@ mod tests {
 
     #[test]
     fn a_device_that_was_better_once_is_tried_again() {
-        let (now, mut desk) = (Instant::now(), Desk::new(2));
+        let (now, mut desk) = (Instant::now(), Desk::new(2, false));
         let (fast, mut ill) = (asker(0, 1.0), asker(1, 1.0));
         push(&mut desk, 0..1, now);
         assert_eq!(taken(desk.ask(&ill, now + Duration::from_millis(1), false)), [0]);
@@ -237,7 +238,7 @@ mod tests {
 
     #[test]
     fn a_target_time_makes_batches_of_what_a_device_can_run_in_it() {
-        let (now, mut desk) = (Instant::now(), Desk::new(2));
+        let (now, mut desk) = (Instant::now(), Desk::new(2, false));
         for (seat, factor) in [(0, 1.0), (1, 1.9)] {
             push(&mut desk, 0..200, now);
             let mut asker = asker(seat, factor);
@@ -268,7 +269,7 @@ mod tests {
             let mut askers: Vec<Asker> = factors.iter().enumerate().map(|(at, factor)| asker(at, *factor)).collect();
             askers.iter_mut().for_each(|asker| asker.limits.max_delay = max_delay);
             let busy = vec![None; factors.len()];
-            Self { now: Instant::now(), desk: Desk::new(factors.len()), askers, busy, taken: Vec::new() }
+            Self { now: Instant::now(), desk: Desk::new(factors.len(), false), askers, busy, taken: Vec::new() }
         }
 
         /// Every free device asks, as often as something changes.
@@ -283,7 +284,7 @@ mod tests {
                     match self.desk.ask(asker, self.now, false) {
                         Choice::Batch(batch) => {
                             let cost = asker.cost.unwrap();
-                            self.busy[seat] = Some(self.now + cost.time(batch.tokens(), batch.padded_len));
+                            self.busy[seat] = Some(self.now + cost.time(batch.size.tokens(), batch.size.row_len()));
                             self.taken.extend(batch.entries.iter().map(|entry| entry.item));
                             changed = true;
                         }
