@@ -72,14 +72,15 @@ fn queue_push_and_take(bencher: Bencher) {
         aim: None,
     };
     let now = Instant::now();
-    bencher.counter(ItemsCount::new(1000usize)).with_inputs(Queue::default).bench_values(|mut queue| {
+    bencher.counter(ItemsCount::new(1000usize)).with_inputs(|| Queue::new(false)).bench_values(|mut queue| {
         for i in 0..1000usize {
-            let padded_len = 16 * (1 + i * 31 % 8);
+            let len = 16 * (1 + i * 31 % 8);
             queue.push(Entry {
                 item: i,
                 class: Class::Interactive,
                 rows: 2,
-                padded_len,
+                tokens: 2 * len,
+                len,
                 enqueued_at: now,
                 deadline: now + Duration::from_secs(9),
             });

@@ -2,7 +2,7 @@
 //!
 //! A fault is a step of the scripted [`FakeDevice`]: each device plays one before its own run. Commands, one a line: `fail`,
 //! `out-of-memory`, `panic`, `hang` (ends when terminated) and `stuck` (does not, until `release`) with the number of a device
-//! or `all`; `memory N`, padded tokens that there is memory for. The end of the input ends the server as SIGTERM does.
+//! or `all`; `memory N`, tokens that there is memory for. The end of the input ends the server as SIGTERM does.
 //!
 //! It says `{"address", "poison", "pid"}` on standard output: no token of the given lines is in the word `poison`, and each
 //! run that holds its first token fails.
@@ -146,9 +146,10 @@ fn faulty_maker(
     memory: Arc<AtomicUsize>,
     mut real: DeviceMaker,
 ) -> DeviceMaker {
-    let fake = FakeDevice::new(name.clone(), 2).scripted(script).failing_on(poison).with_memory(memory);
-    let mut faults = fake.maker();
-    DeviceMaker::new(name, move || Ok(Faulty { faults: faults.make()?, real: real.make()? }))
+    let fake =
+        FakeDevice::new(name.clone(), 2).scripted(script).failing_on(poison).with_memory(memory).packing(real.packs);
+    let (mut faults, packs) = (fake.maker(), real.packs);
+    DeviceMaker::new(name, move || Ok(Faulty { faults: faults.make()?, real: real.make()? })).packing(packs)
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

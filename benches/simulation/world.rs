@@ -162,7 +162,7 @@ impl<'a> State<'a> {
             count: 0,
             random: fastrand::Rng::with_seed(world.seed),
             idle: Vec::new(),
-            desk: Desk::new(workers.len()),
+            desk: Desk::new(workers.len(), false),
             workers,
             device_free: vec![0.0; world.specs.len()],
             line: VecDeque::new(),
@@ -221,7 +221,8 @@ impl<'a> State<'a> {
                     item: log,
                     class: Class::Interactive,
                     rows: ROWS,
-                    padded_len,
+                    tokens: ROWS * padded_len,
+                    len: padded_len,
                     enqueued_at: now,
                     deadline: now + Duration::from_secs(86_400),
                 }),
@@ -271,7 +272,7 @@ impl<'a> State<'a> {
                 }
                 match self.desk.ask(asker, now, false) {
                     Choice::Batch(batch) => {
-                        let padded_len = batch.padded_len;
+                        let padded_len = batch.size.row_len();
                         Next::Batch((batch.entries.into_iter().map(|entry| entry.item).collect(), padded_len))
                     }
                     Choice::Wait(until) => Next::Wait(until),

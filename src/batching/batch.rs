@@ -22,8 +22,10 @@ pub struct Entry<T> {
     pub class: Class,
     /// Rows it takes in a batch, at least 1.
     pub rows: usize,
-    /// Its length in tokens, a multiple of the padding step.
-    pub padded_len: usize,
+    /// Tokens that it takes alone, padded ones where rows are padded: what it costs.
+    pub tokens: usize,
+    /// Length of its rows in tokens: the padded one, or the mean over their tokens where rows are not padded.
+    pub len: usize,
     /// When it came.
     pub enqueued_at: Instant,
     /// When it is of no use any more.
@@ -31,11 +33,6 @@ pub struct Entry<T> {
 }
 
 impl<T> Entry<T> {
-    /// Padded tokens that it takes alone: what it costs.
-    pub fn tokens(&self) -> usize {
-        self.rows * self.padded_len
-    }
-
     /// Whether nobody waits for it any more.
     pub fn is_expired(&self, now: Instant) -> bool {
         self.deadline <= now
@@ -43,15 +40,74 @@ impl<T> Entry<T> {
 
     /// The same with another item, if `change` finds one.
     pub fn try_map<U>(self, change: impl FnOnce(T) -> Option<U>) -> Option<Entry<U>> {
-        let Self { item, class, rows, padded_len, enqueued_at, deadline } = self;
-        Some(Entry { item: change(item)?, class, rows, padded_len, enqueued_at, deadline })
+        let Self { item, class, rows, tokens, len, enqueued_at, deadline } = self;
+        Some(Entry { item: change(item)?, class, rows, tokens, len, enqueued_at, deadline })
+    }
+}
+
+/// What items take together: the one rule of what a run costs.
+///
+/// Rows that are padded are as long as the longest of them. Rows that are packed stand one behind the other: each costs
+/// its own tokens, and what counts as length is the mean over all tokens of the row that each is in, because attention
+/// grows with the squares of the lengths.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Size {
+    packed: bool,
+    rows: usize,
+    /// Sum of what the items take alone.
+    own: usize,
+    /// Tokens x length of each, summed.
+    pairs: usize,
+    longest: usize,
+}
+
+impl Size {
+    /// Of nothing; `packed` says whether rows will stand one behind the other.
+    pub fn empty(packed: bool) -> Self {
+        Self { packed, rows: 0, own: 0, pairs: 0, longest: 0 }
+    }
+
+    /// Of these items.
+    pub fn of<T>(packed: bool, entries: &[Entry<T>]) -> Self {
+        entries.iter().fold(Self::empty(packed), |size, entry| size.with(entry))
+    }
+
+    /// With one more item.
+    pub fn with<T>(self, entry: &Entry<T>) -> Self {
+        Self {
+            packed: self.packed,
+            rows: self.rows + entry.rows,
+            own: self.own + entry.tokens,
+            pairs: self.pairs + entry.tokens * entry.len,
+            longest: self.longest.max(entry.len),
+        }
+    }
+
+    /// Sum of the items' rows.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Tokens of the run, padded ones where rows are padded.
+    pub fn tokens(&self) -> usize {
+        if self.packed { self.own } else { self.rows * self.longest }
+    }
+
+    /// Length of the rows; where they are packed the mean over all tokens, rounded up.
+    pub fn row_len(&self) -> usize {
+        if self.packed { self.pairs.div_ceil(self.own.max(1)) } else { self.longest }
+    }
+
+    /// Tokens that the items cost in each other's company and not alone.
+    pub fn padding(&self) -> usize {
+        self.tokens().saturating_sub(self.own)
     }
 }
 
 /// What one batch may hold, and how the two classes share the devices.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Most rows x longest; a single item may exceed it.
+    /// Most tokens of a batch; a single item may exceed it.
     pub max_tokens: usize,
     /// The same for a batch of bulk items, if less: single requests that come meanwhile wait for it.
     pub max_bulk_tokens: usize,
@@ -127,25 +183,17 @@ impl CloseReason {
 pub struct Batch<T> {
     /// Oldest first is not promised; lanes stand together.
     pub entries: Vec<Entry<T>>,
-    /// Sum of the entries' rows.
-    pub rows: usize,
-    /// Length of the longest.
-    pub padded_len: usize,
+    /// What they take together.
+    pub size: Size,
     /// Why it did not grow further.
     pub closed_by: CloseReason,
 }
 
 impl<T> Batch<T> {
-    /// Padded tokens of the run.
-    pub fn tokens(&self) -> usize {
-        self.rows * self.padded_len
-    }
-
     /// The batch of those items for which `change` finds another one; `None` if it finds none.
     pub fn try_map<U>(self, mut change: impl FnMut(T) -> Option<U>) -> Option<Batch<U>> {
         let entries: Vec<_> = self.entries.into_iter().filter_map(|entry| entry.try_map(&mut change)).collect();
-        let rows = entries.iter().map(|entry| entry.rows).sum();
-        let padded_len = entries.iter().map(|entry| entry.padded_len).max()?;
-        Some(Batch { entries, rows, padded_len, closed_by: self.closed_by })
+        let size = Size::of(self.size.packed, &entries);
+        (!entries.is_empty()).then_some(Batch { entries, size, closed_by: self.closed_by })
     }
 }

@@ -96,11 +96,12 @@ enum Offer {
 
 impl Batcher {
     /// A batcher and the way into it, for at most `jobs` jobs that nobody has looked at. Besides them it holds what is
-    /// admitted, and what was given up since it last looked, which is no more. `devices` will ask. It measures into `rate`.
-    pub fn new(jobs: usize, devices: usize, rate: Arc<Rate>, metrics: Arc<Metrics>) -> (Inbox, Arc<Self>) {
+    /// admitted, and what was given up since it last looked, which is no more. Devices will ask at `desk`. It measures into
+    /// `rate`.
+    pub fn new(jobs: usize, desk: Desk<Ticket>, rate: Arc<Rate>, metrics: Arc<Metrics>) -> (Inbox, Arc<Self>) {
         let (sender, inbox) = bounded(jobs);
         let (arrivals, idle) = (inbox.clone(), Arc::new(Idle::default()));
-        let waiting = Mutex::new(Waiting { inbox, desk: Desk::new(devices), pace: Pace::default() });
+        let waiting = Mutex::new(Waiting { inbox, desk, pace: Pace::default() });
         let left = AtomicBool::new(false);
         let batcher = Arc::new(Self { waiting, arrivals, left, idle: idle.clone(), rate, metrics });
         (Inbox { jobs: Some(sender), idle, batcher: Arc::downgrade(&batcher) }, batcher)
@@ -203,7 +204,7 @@ impl Batcher {
                 Choice::Batch(batch) => {
                     self.left_queue(&batch.entries);
                     let Some(batch) = batch.try_map(Ticket::begin) else { continue };
-                    if let Some(rate) = pace.taken(now, batch.tokens(), !desk.queue.is_empty(), rested) {
+                    if let Some(rate) = pace.taken(now, batch.size.tokens(), !desk.queue.is_empty(), rested) {
                         self.rate.set(rate, now);
                     }
                     return Offer::Batch(batch);
@@ -229,7 +230,7 @@ impl Batcher {
     fn left_queue(&self, entries: &[Entry<Ticket>]) {
         if !entries.is_empty() {
             self.metrics.queue_jobs.decrement(entries.len() as f64);
-            self.metrics.queue_tokens.decrement(entries.iter().map(Entry::tokens).sum::<usize>() as f64);
+            self.metrics.queue_tokens.decrement(entries.iter().map(|entry| entry.tokens).sum::<usize>() as f64);
         }
     }
 }

@@ -3,7 +3,9 @@
 //! ```text
 //! seconds = fixed + per_token x tokens + per_pair x tokens x length
 //! ```
-//! Tokens are padded ones, rows x length: matrix products grow with them, attention with their product with the length.
+//! Tokens are padded ones, rows x length, where rows are padded: matrix products grow with them, attention with their product
+//! with the length. Where rows are packed tokens are those of the text, and the length is the mean over them of the row that
+//! each is in, so that the product is the sum of the squares.
 //!
 //! Runs are kept as smoothed means in buckets of like shape, and the three terms are fitted to the buckets. So a shape that
 //! comes often does not outvote the others, and one odd run hardly moves the mean of its bucket. Several odd runs one after
@@ -47,14 +49,14 @@ const WORSE: f64 = 1.5;
 pub struct Cost {
     /// Of any run.
     pub fixed: f64,
-    /// Of each padded token.
+    /// Of each token.
     pub per_token: f64,
-    /// Of each padded token and token of its row.
+    /// Of each token and token of its row.
     pub per_pair: f64,
 }
 
 impl Cost {
-    /// Time of a run of `tokens` padded tokens in rows of `len`.
+    /// Time of a run of `tokens` tokens in rows of `len`.
     pub fn seconds(&self, tokens: usize, len: usize) -> f64 {
         self.fixed + self.slope(len) * tokens as f64
     }
@@ -64,7 +66,7 @@ impl Cost {
         Duration::from_secs_f64(self.seconds(tokens, len).clamp(0.0, 3600.0))
     }
 
-    /// Most padded tokens in rows of `len` that run in `seconds`.
+    /// Most tokens in rows of `len` that run in `seconds`.
     pub fn tokens_within(&self, seconds: f64, len: usize) -> usize {
         // A division by nothing is infinite, which becomes the largest number.
         ((seconds - self.fixed).max(0.0) / self.slope(len)) as usize
@@ -169,7 +171,7 @@ impl Default for Costs {
 }
 
 impl Costs {
-    /// A run of `tokens` padded tokens in rows of `len` took `time`. Returns whether the cost is another now.
+    /// A run of `tokens` tokens in rows of `len` took `time`. Returns whether the cost is another now.
     pub fn observe(&mut self, tokens: usize, len: usize, time: Duration) -> bool {
         if tokens == 0 || time.is_zero() {
             return false;

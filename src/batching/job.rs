@@ -53,7 +53,7 @@ pub struct JobRun {
     pub jobs: usize,
     /// Its rows.
     pub rows: usize,
-    /// Its padded tokens.
+    /// Its tokens, padded ones where rows are padded.
     pub tokens: usize,
     /// Why it did not grow further; `None` for a part of one that failed.
     pub closed_by: Option<CloseReason>,

@@ -1,16 +1,19 @@
-//! The waiting items of one class: a lane for each padded length, oldest first.
+//! The waiting items of one class: a lane for each padded length, oldest first; one lane for all where padding is free.
 //!
-//! A batch starts with the oldest item of all, so none starves, and fills from the lanes nearest to it in length.
+//! A batch starts with the oldest item of all, so none starves, and fills from the lanes nearest to it in length. From one lane
+//! items are taken strictly by age.
 
 use std::{
     collections::{BTreeMap, VecDeque},
     time::Instant,
 };
 
-use super::{Batch, Class, CloseReason, Entry, Limits};
+use super::{Batch, Class, CloseReason, Entry, Limits, Size};
 
 #[derive(Debug)]
 pub(super) struct Lanes<T> {
+    /// Whether rows stand one behind the other, without padding: then lengths do not matter.
+    packed: bool,
     lanes: BTreeMap<usize, VecDeque<Entry<T>>>,
     len: usize,
     tokens: usize,
@@ -18,13 +21,11 @@ pub(super) struct Lanes<T> {
     next_deadline: Option<Instant>,
 }
 
-impl<T> Default for Lanes<T> {
-    fn default() -> Self {
-        Self { lanes: BTreeMap::new(), len: 0, tokens: 0, next_deadline: None }
-    }
-}
-
 impl<T> Lanes<T> {
+    pub fn new(packed: bool) -> Self {
+        Self { packed, lanes: BTreeMap::new(), len: 0, tokens: 0, next_deadline: None }
+    }
+
     pub fn len(&self) -> usize {
         self.len
     }
@@ -40,9 +41,10 @@ impl<T> Lanes<T> {
     /// Adds an item, behind those of its lane.
     pub fn push(&mut self, entry: Entry<T>) {
         self.len += 1;
-        self.tokens += entry.tokens();
+        self.tokens += entry.tokens;
         self.next_deadline = Some(self.next_deadline.map_or(entry.deadline, |d| d.min(entry.deadline)));
-        self.lanes.entry(entry.padded_len).or_default().push_back(entry);
+        let lane = if self.packed { 0 } else { entry.len };
+        self.lanes.entry(lane).or_default().push_back(entry);
     }
 
     /// Moves every item whose deadline is not after `now` to `expired`.
@@ -66,35 +68,32 @@ impl<T> Lanes<T> {
         self.removed(&taken[before..]);
     }
 
-    /// When the oldest item came, and how long it is.
-    pub fn oldest_lane(&self) -> Option<(Instant, usize)> {
-        self.lanes.iter().filter_map(|(len, lane)| Some((lane.front()?.enqueued_at, *len))).min()
-    }
-
-    /// The oldest item.
+    /// The oldest item, of those that came at once the shortest.
     pub fn oldest(&self) -> Option<&Entry<T>> {
         self.lanes.values().filter_map(VecDeque::front).min_by_key(|entry| entry.enqueued_at)
     }
 
     /// The next batch, of at most `tokens` but for a first item that has more; `None` if nothing waits.
     pub fn take_within(&mut self, class: Class, limits: &Limits, tokens: usize) -> Option<Batch<T>> {
-        let (_, anchor) = self.oldest_lane()?;
-        Some(self.fill(anchor, limits, limits.tokens_of(class, anchor).min(tokens)))
+        let (anchor, packed) = (self.oldest()?.len, self.packed);
+        let most = |size: &Size| {
+            // Where any length may follow it is not the first that tells how long the run takes.
+            let len = if packed { size.row_len() } else { anchor };
+            limits.tokens_of(class, len).min(tokens)
+        };
+        Some(self.fill(anchor, limits, &most))
     }
 
-    fn fill(&mut self, anchor: usize, limits: &Limits, max_tokens: usize) -> Batch<T> {
-        let mut filling = Filling {
-            batch: Batch { entries: Vec::new(), rows: 0, padded_len: anchor, closed_by: CloseReason::Empty },
-            useful: 0,
-            max_tokens,
-            limits,
-        };
+    fn fill(&mut self, anchor: usize, limits: &Limits, most: &dyn Fn(&Size) -> usize) -> Batch<T> {
+        let size = Size::empty(self.packed);
+        let batch = Batch { entries: Vec::new(), size, closed_by: CloseReason::Empty };
+        let mut filling = Filling { batch, most, limits };
         let mut order: Vec<usize> = self.lanes.keys().copied().collect();
         // At equal distance the shorter lane first: it costs padding of its own only.
         order.sort_by_key(|len| (len.abs_diff(anchor), *len));
         for len in order {
             let Some(lane) = self.lanes.get_mut(&len) else { continue };
-            let Some(reason) = filling.fill_from(len, lane) else {
+            let Some(reason) = filling.fill_from(lane) else {
                 self.lanes.remove(&len);
                 continue;
             };
@@ -103,7 +102,7 @@ impl<T> Lanes<T> {
                 batch.closed_by = reason;
             }
             // What is too long or too unlike does not rule out the lanes after it.
-            if reason == CloseReason::Rows || (reason == CloseReason::Tokens && len <= batch.padded_len) {
+            if reason == CloseReason::Rows || (reason == CloseReason::Tokens && len <= batch.size.row_len()) {
                 break;
             }
         }
@@ -114,42 +113,37 @@ impl<T> Lanes<T> {
 
     fn removed(&mut self, entries: &[Entry<T>]) {
         self.len -= entries.len();
-        self.tokens -= entries.iter().map(Entry::tokens).sum::<usize>();
+        self.tokens -= entries.iter().map(|entry| entry.tokens).sum::<usize>();
     }
 }
 
 /// A batch that grows.
 struct Filling<'a, T> {
     batch: Batch<T>,
-    /// Padded tokens that its items take alone.
-    useful: usize,
-    max_tokens: usize,
+    /// Most tokens of a batch of this size.
+    most: &'a dyn Fn(&Size) -> usize,
     limits: &'a Limits,
 }
 
 impl<T> Filling<'_, T> {
-    /// Moves items of `lane`, of length `len`, into the batch while they fit; says what stopped it, `None` if the lane
-    /// ran dry.
-    fn fill_from(&mut self, len: usize, lane: &mut VecDeque<Entry<T>>) -> Option<CloseReason> {
-        let Self { batch, useful, max_tokens, limits } = self;
-        while let Some(next_rows) = lane.front().map(|next| next.rows) {
-            let rows = batch.rows + next_rows;
-            let padded_len = batch.padded_len.max(len);
-            let tokens = rows * padded_len;
-            let needed = *useful + next_rows * len;
+    /// Moves items of `lane` into the batch while they fit; says what stopped it, `None` if the lane ran dry.
+    fn fill_from(&mut self, lane: &mut VecDeque<Entry<T>>) -> Option<CloseReason> {
+        let Self { batch, most, limits } = self;
+        while let Some(next) = lane.front() {
+            let size = batch.size.with(next);
             if !batch.entries.is_empty() {
-                if rows > limits.max_rows {
+                if size.rows() > limits.max_rows {
                     return Some(CloseReason::Rows);
                 }
-                if tokens > *max_tokens {
+                let (tokens, padding) = (size.tokens(), size.padding());
+                if tokens > most(&size) {
                     return Some(CloseReason::Tokens);
                 }
-                let padding = tokens - needed;
                 if padding > limits.max_padding_tokens || padding as f32 > limits.max_padding * tokens as f32 {
                     return Some(CloseReason::Padding);
                 }
             }
-            (batch.rows, batch.padded_len, *useful) = (rows, padded_len, needed);
+            batch.size = size;
             batch.entries.extend(lane.pop_front());
         }
         None
@@ -165,19 +159,15 @@ mod tests {
 
     /// Lengths of the items of a batch that begins with one of 64 tokens, of those that wait.
     fn batch(limits: &Limits, lens: &[usize]) -> Vec<usize> {
-        let (mut lanes, now) = (Lanes::default(), Instant::now());
+        let (mut lanes, now) = (Lanes::new(false), Instant::now());
         for (item, len) in lens.iter().enumerate() {
             let enqueued_at = now + Duration::from_micros(item as u64);
             let deadline = now + Duration::from_secs(1);
-            lanes.push(Entry { item, class: Class::Interactive, rows: 2, padded_len: *len, enqueued_at, deadline });
+            let (class, len) = (Class::Interactive, *len);
+            lanes.push(Entry { item, class, rows: 2, tokens: 2 * len, len, enqueued_at, deadline });
         }
-        lanes
-            .take_within(Class::Interactive, limits, usize::MAX)
-            .unwrap()
-            .entries
-            .iter()
-            .map(|entry| entry.padded_len)
-            .collect()
+        let batch = lanes.take_within(Class::Interactive, limits, usize::MAX).unwrap();
+        batch.entries.iter().map(|entry| entry.len).collect()
     }
 
     #[test]

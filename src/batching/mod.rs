@@ -18,7 +18,7 @@ mod queue;
 mod roster;
 mod ticket;
 
-pub use batch::{Aim, Batch, Class, CloseReason, Entry, Limits};
+pub use batch::{Aim, Batch, Class, CloseReason, Entry, Limits, Size};
 pub use batcher::{Batcher, Inbox, NotTaken, still_wanted};
 pub use cost::{Cost, Costs};
 pub use desk::{Choice, Desk};

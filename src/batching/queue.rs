@@ -23,13 +23,13 @@ pub struct Queue<T> {
     earned: f64,
 }
 
-impl<T> Default for Queue<T> {
-    fn default() -> Self {
-        Self { interactive: Lanes::default(), bulk: Lanes::default(), earned: 0.0 }
-    }
-}
-
 impl<T> Queue<T> {
+    /// An empty one. Where rows are `packed`, one behind the other without padding, items of a class are taken strictly by
+    /// age; else those of like length join the oldest.
+    pub fn new(packed: bool) -> Self {
+        Self { interactive: Lanes::new(packed), bulk: Lanes::new(packed), earned: 0.0 }
+    }
+
     /// Number of waiting items.
     pub fn len(&self) -> usize {
         self.interactive.len() + self.bulk.len()
@@ -40,7 +40,7 @@ impl<T> Queue<T> {
         self.interactive.is_empty() && self.bulk.is_empty()
     }
 
-    /// Sum of rows x padded length of the waiting items.
+    /// Sum of the waiting items' tokens.
     pub fn tokens(&self) -> usize {
         self.interactive.tokens() + self.bulk.tokens()
     }
@@ -71,8 +71,8 @@ impl<T> Queue<T> {
 
     /// When a batch should leave even if it is not full: the oldest item's arrival plus the delay. `None` if empty.
     pub fn due_at(&self, limits: &Limits) -> Option<Instant> {
-        let oldest = self.interactive.oldest_lane().into_iter().chain(self.bulk.oldest_lane()).min()?;
-        let (oldest, len) = oldest;
+        let first = |lanes: &Lanes<T>| lanes.oldest().map(|entry| (entry.enqueued_at, entry.len));
+        let (oldest, len) = first(&self.interactive).into_iter().chain(first(&self.bulk)).min()?;
         let full = |lanes: &Lanes<T>, class| lanes.tokens() >= limits.tokens_of(class, len);
         let full = full(&self.interactive, Class::Interactive) || full(&self.bulk, Class::Bulk);
         Some(if full { oldest } else { oldest + limits.max_delay })
@@ -92,18 +92,18 @@ impl<T> Queue<T> {
         };
         if bulk_leads {
             let batch = self.bulk.take_within(Class::Bulk, limits, tokens)?;
-            self.earned = if contested { self.earned - batch.tokens() as f64 } else { 0.0 };
+            self.earned = if contested { self.earned - batch.size.tokens() as f64 } else { 0.0 };
             return Some(batch);
         }
         let batch = self.interactive.take_within(Class::Interactive, limits, tokens)?;
         let share = limits.bulk_share;
-        self.earned = if contested { self.earned + batch.tokens() as f64 * share / (1.0 - share) } else { 0.0 };
+        self.earned = if contested { self.earned + batch.size.tokens() as f64 * share / (1.0 - share) } else { 0.0 };
         Some(batch)
     }
 
     /// Tokens of the bulk batch that would be next.
     fn bulk_batch(&self, limits: &Limits) -> usize {
-        self.bulk.oldest_lane().map_or(0, |(_, len)| limits.tokens_of(Class::Bulk, len))
+        self.bulk.oldest().map_or(0, |first| limits.tokens_of(Class::Bulk, first.len))
     }
 
     /// The first item of [`take_last`](Self::take_last).

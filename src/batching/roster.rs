@@ -36,11 +36,11 @@ impl Asker {
 /// What waits, as seen from one end of the queue.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Load {
-    /// Padded tokens of all that waits.
+    /// Tokens of all that waits.
     pub tokens: usize,
-    /// Padded tokens of the job that would be taken.
+    /// Tokens of the job that would be taken.
     pub job: usize,
-    /// Its padded length.
+    /// The length of its rows.
     pub len: usize,
 }
 

@@ -19,7 +19,7 @@ use crate::{
     config::{self, Config, LogFormat, ModelPrecision},
     device::{
         FakeDevice, Place, Placement, driver,
-        onnx::{CpuOptions, CudaError, CudaOptions, OnnxDevice, Runtime, Survey},
+        onnx::{self, CpuOptions, CudaError, CudaOptions, OnnxDevice, Runtime, Survey},
     },
     engine::Fleet,
     error::StartError,
@@ -262,7 +262,10 @@ pub fn make_devices(config: &Config, model: &Model) -> Result<Fleet, StartError>
                 let about = format!("CPU, {} thread(s)", cpu.intra_op_threads);
                 OnnxDevice::cpu_maker(load_runtime(config)?, name, model, cpu).about(about)
             }
-            Place::Fake => FakeDevice::new(name, model.spec.classes).maker().about("nothing: a fake".into()),
+            Place::Fake => {
+                let fake = FakeDevice::new(name, model.spec.classes).packing(onnx::packs(&model.files.onnx));
+                fake.maker().about("nothing: a fake".into())
+            }
             Place::Cuda(gpu) => {
                 let runtime = load_runtime(config)?;
                 let fail = |e: CudaError| StartError::Device { name: name.clone(), reason: e.to_string() };

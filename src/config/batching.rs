@@ -11,11 +11,12 @@ const LONGEST_MS: u64 = 86_400_000;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Batching {
-    /// Most padded tokens in one model run (rows x padded length).
+    /// Most tokens in one model run: rows x padded length where the graph pads. Everywhere here tokens are such ones.
     pub max_batch_tokens: usize,
     /// Most rows in one model run; a log has one row for each label.
     pub max_batch_rows: usize,
-    /// Largest share of padding for which logs of other lengths join a batch, 0 to 1.
+    /// Largest share of padding for which logs of other lengths join a batch, 0 to 1. Without effect where padding costs
+    /// nothing.
     pub max_padding: f32,
     /// Time that a model run should take, in ms: a device takes what it has learned to run in it. 0 = what the limits above
     /// allow.
@@ -25,14 +26,14 @@ pub struct Batching {
     /// Pad every run to one of a few shapes, and run all of them twice before the first request: for devices that
     /// choose kernels or reserve memory by shape.
     pub fixed_shapes: bool,
-    /// Padded tokens of single requests that may wait or run; beyond it 429.
+    /// Tokens of single requests that may wait or run; beyond it 429.
     pub max_queue_tokens: usize,
-    /// Padded tokens of batch calls that may wait or run; the rest of a call waits for its turn.
+    /// Tokens of batch calls that may wait or run; the rest of a call waits for its turn.
     pub max_bulk_tokens: usize,
-    /// Most padded tokens in one model run of batch calls, at most `max_batch_tokens`; 0 takes that. A single request
+    /// Most tokens in one model run of batch calls, at most `max_batch_tokens`; 0 takes that. A single request
     /// may have to wait for such a run.
     pub max_bulk_batch_tokens: usize,
-    /// Share of the padded tokens run that batch calls get while single requests wait too, 0.01 to 0.9.
+    /// Share of the tokens run that batch calls get while single requests wait too, 0.01 to 0.9.
     pub bulk_share: f64,
     /// Longest predicted time to a single request's answer, in ms; beyond it 429. Not while nothing else waits or runs.
     pub max_queue_wait_ms: u64,
@@ -64,7 +65,7 @@ impl Default for Batching {
 }
 
 impl Batching {
-    /// Padded tokens of one model run of batch calls.
+    /// Tokens of one model run of batch calls.
     pub fn bulk_batch_tokens(&self) -> usize {
         match self.max_bulk_batch_tokens {
             0 => self.max_batch_tokens,
@@ -72,7 +73,7 @@ impl Batching {
         }
     }
 
-    /// `longest` is the cost of the largest log in padded tokens.
+    /// `longest` is what the largest log can cost, in tokens.
     ///
     /// # Errors
     /// A text that names the first key that cannot be used.

@@ -44,6 +44,7 @@ pub struct FakeDevice {
     memory: Arc<AtomicUsize>,
     latency: Option<(Duration, Duration)>,
     shapes: Option<Sender<(usize, usize)>>,
+    packs: bool,
     stop: Arc<Stop>,
 }
 
@@ -67,6 +68,7 @@ impl FakeDevice {
             memory: Arc::new(AtomicUsize::new(usize::MAX)),
             latency: None,
             shapes: None,
+            packs: false,
             stop: Arc::default(),
         }
     }
@@ -95,13 +97,19 @@ impl FakeDevice {
         self
     }
 
-    /// Finds no memory for runs of more than `tokens` padded tokens, which may change at any time.
+    /// Packs rows or pads them, as `packs` says: padding then takes neither time nor memory.
+    pub fn packing(mut self, packs: bool) -> Self {
+        self.packs = packs;
+        self
+    }
+
+    /// Finds no memory for runs of more than `tokens` tokens, padded ones unless it packs. It may change at any time.
     pub fn with_memory(mut self, tokens: Arc<AtomicUsize>) -> Self {
         self.memory = tokens;
         self
     }
 
-    /// Takes this long for a run, and for each padded token of it, unless terminated.
+    /// Takes this long for a run, and for each token of it, padded ones unless it packs; unless terminated.
     pub fn taking(mut self, fixed: Duration, per_token: Duration) -> Self {
         self.latency = Some((fixed, per_token));
         self
@@ -116,7 +124,8 @@ impl FakeDevice {
     /// Makes it, and its clones after it.
     pub fn maker(self) -> DeviceMaker {
         // A device of its own is not terminated by what terminated the one before.
-        DeviceMaker::new(self.name.clone(), move || Ok(Self { stop: Arc::default(), ..self.clone() }))
+        let packs = self.packs;
+        DeviceMaker::new(self.name.clone(), move || Ok(Self { stop: Arc::default(), ..self.clone() })).packing(packs)
     }
 
     fn play(&self, step: Step) -> Result<(), DeviceError> {
@@ -154,7 +163,7 @@ impl Device for FakeDevice {
         if holds(self.poison) {
             return Err(DeviceError::Failed("the fake device was told to fail on this token".into()));
         }
-        let tokens = inputs.rows * inputs.len;
+        let tokens = if self.packs { inputs.tokens() } else { inputs.rows * inputs.len };
         if tokens > self.memory.load(Ordering::Relaxed) {
             return Err(DeviceError::OutOfMemory(format!("{tokens} tokens are too many")));
         }

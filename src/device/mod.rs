@@ -71,6 +71,8 @@ pub struct DeviceMaker {
     pub about: String,
     /// Lengths should be a multiple of so many tokens there, a power of two.
     pub length_multiple: usize,
+    /// Whether they put the tokens of all rows one behind the other: padding costs nothing there.
+    pub packs: bool,
     make: Box<MakeDevice>,
 }
 
@@ -83,7 +85,7 @@ impl DeviceMaker {
         mut make: impl FnMut() -> Result<D, StartError> + Send + 'static,
     ) -> Self {
         let make: Box<MakeDevice> = Box::new(move || Ok(Box::new(make()?)));
-        Self { name, about: String::new(), length_multiple: length_multiple(), make }
+        Self { name, about: String::new(), length_multiple: length_multiple(), packs: false, make }
     }
 
     /// The same, with a word about what its devices run on.
@@ -94,6 +96,11 @@ impl DeviceMaker {
     /// The same for devices that want lengths of another multiple, a power of two.
     pub fn padding_to(self, length_multiple: usize) -> Self {
         Self { length_multiple, ..self }
+    }
+
+    /// The same for devices that pack rows, or do not.
+    pub fn packing(self, packs: bool) -> Self {
+        Self { packs, ..self }
     }
 
     /// A device.

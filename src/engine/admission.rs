@@ -1,4 +1,5 @@
-//! Who may come in: how much is in the engine at once, counted in padded tokens, and whether it can be answered in time.
+//! Who may come in: how much is in the engine at once, counted in tokens (padded ones where rows are padded), and whether it
+//! can be answered in time.
 //!
 //! Single requests and batch calls have pools of their own, so a bulk load cannot shut out single requests. A single
 //! request is refused at once if its pool is full, or if what is before it takes longer than it may wait. Of a batch
@@ -37,7 +38,7 @@ pub struct Admission {
     line: AtomicUsize,
     max_wait: Duration,
     bulk_share: f64,
-    /// Tokens of the shortest row.
+    /// Fewest tokens that a job counts as.
     shortest: usize,
     /// Tokens with which every device has a batch to run and one after it.
     little: usize,
@@ -46,7 +47,7 @@ pub struct Admission {
     run_us: AtomicU64,
 }
 
-/// Places for padded tokens.
+/// Places for tokens.
 struct Pool {
     places: Arc<Semaphore>,
     size: usize,
@@ -64,7 +65,7 @@ impl Pool {
 }
 
 impl Admission {
-    /// `devices` empty the pools; a row costs at least `shortest` tokens.
+    /// `devices` empty the pools; a job counts as at least `shortest` tokens.
     pub fn new(config: &Batching, devices: usize, shortest: usize) -> Self {
         Self {
             interactive: Pool::new(config.max_queue_tokens),
@@ -79,7 +80,7 @@ impl Admission {
         }
     }
 
-    /// Most jobs that can be admitted at once: each costs at least one row of the shortest length.
+    /// Most jobs that can be admitted at once: each counts as at least the fewest tokens.
     pub fn max_jobs(&self) -> usize {
         (self.interactive.size + self.bulk.size) / self.shortest
     }
@@ -119,6 +120,7 @@ impl Admission {
         now: Instant,
         deadline: Instant,
     ) -> Result<OwnedSemaphorePermit, RequestError> {
+        let tokens = tokens.max(self.shortest);
         let places = u32::try_from(tokens).map_err(|_| self.full())?;
         if class == Class::Interactive {
             self.in_time(tokens, now, deadline)?;

@@ -1,4 +1,4 @@
-//! How many padded tokens a device may take at once, after what it had memory for. Pure.
+//! How many tokens a device may take at once, after what it had memory for. Pure.
 
 use crate::model::tensors::{MIN_ROWS, VECTOR};
 
@@ -25,7 +25,7 @@ impl Budget {
         Self { full, tokens: full, successes: 0, patience: FIRST_PATIENCE }
     }
 
-    /// Most padded tokens of a run with more than one job.
+    /// Most tokens of a run with more than one job.
     pub fn tokens(&self) -> usize {
         self.tokens
     }

@@ -278,14 +278,13 @@ impl Handle {
     ) -> Result<Classified, RequestError> {
         let Shared { tokenizer, padding, admission, metrics, .. } = &*self.shared;
         let tokenized = Instant::now();
-        let padded_len = padding.padded_len(task.longest_pair(tokenizer, log.ids.len()));
-        let rows = task.rows();
-        let permit = admission.admit(class, rows * padded_len, tokenized, deadline).await?;
+        let (tokens, len) = padding.cost(tokenizer.pair_lens(log.ids.len(), &task.hypotheses));
+        let permit = admission.admit(class, tokens, tokenized, deadline).await?;
         let enqueued_at = Instant::now();
 
         let truncated = log.truncated;
         let (item, answer) = Load { log, hypotheses: task.hypotheses.clone(), permit }.wait();
-        self.enqueue(Entry { item, class, rows, padded_len, enqueued_at, deadline })?;
+        self.enqueue(Entry { item, class, rows: task.rows(), tokens, len, enqueued_at, deadline })?;
 
         let output = match tokio::time::timeout_at(deadline.into(), answer).await {
             Ok(Ok(Ok(output))) => output,
@@ -309,7 +308,7 @@ impl Handle {
 
     fn enqueue(&self, entry: Entry<Ticket>) -> Result<(), RequestError> {
         let inbox = self.inbox.upgrade().ok_or(RequestError::Draining)?;
-        let (jobs, tokens) = (1.0, entry.tokens() as f64);
+        let (jobs, tokens) = (1.0, entry.tokens as f64);
         self.shared.metrics.queue_jobs.increment(jobs);
         self.shared.metrics.queue_tokens.increment(tokens);
         inbox.try_send(entry).map_err(|e| {

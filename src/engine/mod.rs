@@ -37,7 +37,7 @@ pub use handle::{Classified, Encoded, Handle, StageTimes, Timeouts};
 pub use vitals::{DeviceState, Fault};
 
 use crate::{
-    batching::{Batcher, Costs, Inbox, Limits},
+    batching::{Batcher, Costs, Desk, Inbox, Limits},
     classify::{Head, Task},
     config::{Batching, Devices, Scoring},
     device::{Device, DeviceMaker},
@@ -89,10 +89,10 @@ impl Engine {
         let Fleet { makers, rules } = fleet;
         let task = Task::configured(scoring, &model.tokenizer)?;
         let padding = padding(model, &makers, scoring, batching);
-        let admission = Arc::new(Admission::new(batching, makers.len(), padding.padded_len(1)));
+        let admission = Arc::new(Admission::new(batching, makers.len(), padding.least()));
         let health = Arc::new(Health::new(&rules, &makers, Instant::now()));
-        let (inbox, batcher) =
-            Batcher::new(admission.max_jobs(), makers.len(), admission.rate().clone(), metrics.clone());
+        let desk = Desk::new(makers.len(), padding.is_free());
+        let (inbox, batcher) = Batcher::new(admission.max_jobs(), desk, admission.rate().clone(), metrics.clone());
         let threads = makers.len() + 1;
         let (ending, ended) = bounded(threads);
         let (changing, changed) = bounded(1);
@@ -175,11 +175,15 @@ fn limits(batching: &Batching) -> Limits {
     }
 }
 
-/// What runs are padded to. One queue is before all devices, so the largest multiple that any of them wants holds for all.
+/// What runs are padded to. One queue is before all devices: padding is free if it is so for all of them, and else the largest
+/// multiple that any of them wants holds for all.
 fn padding(model: &Model, makers: &[DeviceMaker], scoring: &Scoring, batching: &Batching) -> Padding {
     if batching.fixed_shapes {
         let rows = batching.max_batch_rows.max(scoring.max_labels);
         return Padding::Shapes(Shapes::new(batching.max_batch_tokens, rows, model.tokenizer.max_length()));
+    }
+    if !makers.is_empty() && makers.iter().all(|maker| maker.packs) {
+        return Padding::Free;
     }
     let multiples = makers.iter().map(|maker| maker.length_multiple);
     Padding::Multiple(multiples.max().unwrap_or_else(length_multiple))
@@ -216,7 +220,7 @@ fn make(seat: usize, mut maker: DeviceMaker, crew: &Crew) -> Result<(Arc<Slot>, 
     let now = Instant::now();
     let costs = warm_up(device.as_mut(), crew).map_err(fail)?;
     crew.health.succeeded(Instant::now());
-    let pace = Pace::new(crew.first_run.rows * crew.first_run.len, now - started, now);
+    let pace = Pace::new(crew.padding.tokens(&crew.first_run), now - started, now);
     Ok((Arc::new(Slot::new(seat, maker, device.as_ref(), (pace, costs), crew)), device))
 }
 

@@ -19,7 +19,7 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// After a first run of `tokens` padded tokens that took `time` and ended at `now`.
+    /// After a first run of `tokens` tokens that took `time` and ended at `now`.
     pub fn new(tokens: usize, time: Duration, now: Instant) -> Self {
         Self { seconds_per_token: time.as_secs_f64() / tokens.max(1) as f64, last_run: now }
     }

@@ -124,13 +124,13 @@ impl Slot {
         self.vitals.suffered(fault, SystemTime::now());
     }
 
-    /// It scored logs in a run of so many padded tokens that ended at `now`.
+    /// It scored logs in a run of so many tokens that ended at `now`.
     pub fn ran(&self, tokens: usize, now: Instant) {
         self.metrics.tokens.increment(tokens as u64);
         self.vitals.ran(tokens, now);
     }
 
-    /// It takes so many padded tokens at once from now on.
+    /// It takes so many tokens at once from now on.
     pub fn takes(&self, tokens: usize) {
         self.metrics.token_budget.set(tokens as f64);
         self.vitals.takes(tokens);

@@ -141,7 +141,7 @@ impl Vitals {
         self.lock().last_fault = Some((fault, now));
     }
 
-    /// It scored logs, in a run of so many padded tokens.
+    /// It scored logs, in a run of so many tokens.
     pub fn ran(&self, tokens: usize, now: Instant) {
         let mut notes = self.lock();
         notes.last_run = Some(now);
@@ -149,7 +149,7 @@ impl Vitals {
         notes.tokens += tokens as u64;
     }
 
-    /// It takes so many padded tokens at once.
+    /// It takes so many tokens at once.
     pub fn takes(&self, tokens: usize) {
         self.lock().token_budget = tokens;
     }

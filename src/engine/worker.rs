@@ -13,7 +13,7 @@ use crossbeam_channel::RecvTimeoutError;
 
 use super::{backoff::Backoff, budget::Budget, crew::Crew, pace::Pace, slot::Slot, vitals::Fault};
 use crate::{
-    batching::{Aim, Asker, CloseReason, Costs, Entry, Job, JobError, JobOutput, JobRun, JobTimes, still_wanted},
+    batching::{Aim, Asker, CloseReason, Costs, Entry, Job, JobError, JobOutput, JobRun, JobTimes, Size, still_wanted},
     device::{Device, DeviceError},
     model::InputTensors,
 };
@@ -131,7 +131,7 @@ impl Worker {
     fn next_entries(&mut self) -> Option<Vec<Entry<Job>>> {
         if self.has_rest {
             if let Some(mut entries) = self.slot.pop_rest() {
-                while entries.len() > 1 && cells(&entries) > self.budget.tokens() {
+                while entries.len() > 1 && self.size(&entries).tokens() > self.budget.tokens() {
                     self.slot.push_rest(entries.split_off(entries.len() / 2));
                 }
                 self.closed_by = None;
@@ -151,7 +151,7 @@ impl Worker {
         if entries.is_empty() {
             return Ok(());
         }
-        let cells = cells(&entries);
+        let size = self.size(&entries);
         if catch_unwind(AssertUnwindSafe(|| self.fill(&entries))).is_err() {
             self.failed(entries, &DeviceError::Failed("its tensors cannot be made".into()));
             return Ok(());
@@ -164,7 +164,7 @@ impl Worker {
         }
         match result {
             Some(Ok(())) => {
-                self.observe(cells, time);
+                self.observe(size, time);
                 self.answer(entries, started);
                 Ok(())
             }
@@ -175,7 +175,7 @@ impl Worker {
             }
             Some(Err(error)) => {
                 match error {
-                    DeviceError::OutOfMemory(_) => self.shrink(cells),
+                    DeviceError::OutOfMemory(_) => self.shrink(size.tokens()),
                     _ => self.learn(Costs::failed),
                 }
                 self.failed(entries, &error);
@@ -192,7 +192,7 @@ impl Worker {
     fn run_watched(&mut self, device: &mut dyn Device, entries: Vec<Entry<Job>>) -> Result<Ran, End> {
         let least = Duration::from_millis(self.crew.rules.run_timeout_ms);
         let started = Instant::now();
-        self.slot.arm(entries, started, self.pace.allowed(tokens(&self.inputs), started, least));
+        self.slot.arm(entries, started, self.pace.allowed(self.crew.padding.tokens(&self.inputs), started, least));
         let (inputs, logits) = (&self.inputs, &mut self.logits);
         let result = catch_unwind(AssertUnwindSafe(|| device.run(inputs, logits)));
         let time = started.elapsed();
@@ -211,8 +211,15 @@ impl Worker {
         Ok(Ran { result, entries: finished.entries, time })
     }
 
+    /// What entries that run together cost.
+    fn size(&self, entries: &[Entry<Job>]) -> Size {
+        Size::of(self.crew.padding.is_free(), entries)
+    }
+
     fn fill(&mut self, entries: &[Entry<Job>]) {
-        let shape = self.crew.padding.fit(rows(entries), longest(entries));
+        let of_job = |job: &Job| self.crew.tokenizer.pair_lens(job.log.ids.len(), &job.hypotheses).max();
+        let longest = entries.iter().filter_map(|entry| of_job(&entry.item)).max();
+        let shape = self.crew.padding.fit(self.size(entries).rows(), longest.unwrap_or_default());
         self.inputs.reset_to(shape, self.crew.pad_id);
         for job in entries.iter().map(|e| &e.item) {
             for hypothesis in job.hypotheses.iter() {
@@ -222,18 +229,17 @@ impl Worker {
         self.inputs.finish();
     }
 
-    fn observe(&mut self, cells: usize, time: Duration) {
-        let now = Instant::now();
-        self.pace.observe(cells, time, now);
-        self.slot.ran(cells, now);
+    fn observe(&mut self, size: Size, time: Duration) {
+        let (now, tokens) = (Instant::now(), size.tokens());
+        self.pace.observe(tokens, time, now);
+        self.slot.ran(tokens, now);
         self.crew.health.succeeded(now);
-        self.crew.admission.observe_run(cells, time);
-        let len = self.inputs.len;
-        self.learn(|costs| costs.observe(cells, len, time));
+        self.crew.admission.observe_run(tokens, time);
+        self.learn(|costs| costs.observe(tokens, size.row_len(), time));
         let metrics = &self.crew.metrics;
         metrics.batch_rows.record(self.inputs.rows as f64);
-        metrics.batch_tokens.record(cells as f64);
-        metrics.batch_padding.record(1.0 - self.inputs.tokens() as f64 / cells as f64);
+        metrics.batch_tokens.record(tokens as f64);
+        metrics.batch_padding.record(1.0 - self.inputs.tokens() as f64 / tokens as f64);
         if self.budget.succeeded() {
             self.set_limit();
             tracing::info!(device = self.slot.name, tokens = self.budget.tokens(), "the token budget grows back");
@@ -256,13 +262,13 @@ impl Worker {
         self.slot.tell_cost(cost);
     }
 
-    fn shrink(&mut self, cells: usize) {
-        self.budget.shrink(cells);
+    fn shrink(&mut self, too_many: usize) {
+        self.budget.shrink(too_many);
         self.set_limit();
         self.slot.metrics.budget_shrinks.increment(1);
         tracing::warn!(
             device = self.slot.name,
-            cells,
+            too_many,
             tokens = self.budget.tokens(),
             "out of memory; taking fewer tokens"
         );
@@ -296,7 +302,7 @@ impl Worker {
             device: self.name.clone(),
             jobs: entries.len(),
             rows: self.inputs.rows,
-            tokens: tokens(&self.inputs),
+            tokens: self.crew.padding.tokens(&self.inputs),
             closed_by: self.closed_by,
             began: started,
             ended,
@@ -371,20 +377,4 @@ fn drop_quietly(device: Box<dyn Device>) {
     if catch_unwind(AssertUnwindSafe(|| drop(device))).is_err() {
         tracing::warn!("a device panicked at its end");
     }
-}
-
-fn rows(entries: &[Entry<Job>]) -> usize {
-    entries.iter().map(|e| e.rows).sum()
-}
-
-fn longest(entries: &[Entry<Job>]) -> usize {
-    entries.iter().map(|e| e.padded_len).max().unwrap_or_default()
-}
-
-fn cells(entries: &[Entry<Job>]) -> usize {
-    rows(entries) * longest(entries)
-}
-
-fn tokens(inputs: &InputTensors) -> usize {
-    inputs.rows * inputs.len
 }

@@ -53,9 +53,9 @@ pub struct DeviceEntry {
     seconds_since_run: Option<f64>,
     /// Model runs that scored logs.
     runs: u64,
-    /// Padded tokens of these.
+    /// Tokens of these, padded ones where the graph pads.
     tokens: u64,
-    /// Padded tokens that it takes at once at present; fewer for a while after it was out of memory.
+    /// Tokens that it takes at once at present; fewer for a while after it was out of memory.
     token_budget: usize,
     /// What a run costs as far as is known; `null` until some were seen.
     cost: Option<DeviceCost>,
@@ -79,9 +79,9 @@ pub struct DeviceFault {
 pub struct DeviceCost {
     /// Ms of any run.
     run_ms: f64,
-    /// Ms of each thousand padded tokens.
+    /// Ms of each thousand tokens.
     kilotoken_ms: f64,
-    /// Ms of each million of padded tokens x length.
+    /// Ms of each million of tokens x length of their row.
     megapair_ms: f64,
 }
 

@@ -23,17 +23,23 @@ pub(super) fn describe() {
         "oddlog_queue_jobs",
         "Logs waiting for a device. Those given up leave it when one asks, or within 250 ms."
     );
-    describe_gauge!("oddlog_queue_tokens", "Padded tokens waiting for a device.");
+    describe_gauge!("oddlog_queue_tokens", "Tokens waiting for a device, padded ones where the graph pads.");
     describe_histogram!("oddlog_stage_duration_seconds", "Time that a log spent in each stage.");
     describe_histogram!("oddlog_batch_rows", "Rows of each batch; a log has one row for each label.");
-    describe_histogram!("oddlog_batch_tokens", "Padded tokens of each batch.");
-    describe_histogram!("oddlog_batch_padding_ratio", "Share of padding in each batch, 0 to 1.");
+    describe_histogram!("oddlog_batch_tokens", "Tokens of each batch, padded ones where the graph pads.");
+    describe_histogram!(
+        "oddlog_batch_padding_ratio",
+        "Share of padding in each batch, 0 to 1; 0 where padding costs nothing."
+    );
     describe_counter!("oddlog_batches_total", "Batches run, by the reason why they did not grow further.");
     describe_histogram!("oddlog_device_run_duration_seconds", "Model runs of each device.");
     describe_gauge!("oddlog_device_info", "1, with what the device runs on as a label.");
     describe_gauge!("oddlog_device_up", "1 while the device can answer.");
-    describe_gauge!("oddlog_device_token_budget", "Padded tokens that the device takes at once at present.");
-    describe_counter!("oddlog_device_tokens_total", "Padded tokens that the device ran.");
+    describe_gauge!(
+        "oddlog_device_token_budget",
+        "Tokens that the device takes at once at present, padded ones where the graph pads."
+    );
+    describe_counter!("oddlog_device_tokens_total", "Tokens that the device ran, padded ones where the graph pads.");
     describe_gauge!(
         "oddlog_device_cost_seconds",
         "Learned cost: of a run (run), a thousand tokens (kilotoken), a million tokens x length (megapair)."

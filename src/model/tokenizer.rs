@@ -153,6 +153,11 @@ impl PairTokenizer {
         self.template.tokens() + log.min(self.room(hypothesis)) + hypothesis
     }
 
+    /// Lengths in tokens of the pairs that a log of `log` tokens makes with each of the hypotheses.
+    pub fn pair_lens(&self, log: usize, hypotheses: &[Vec<u32>]) -> impl Iterator<Item = usize> {
+        hypotheses.iter().map(move |hypothesis| self.pair_len(log, hypothesis.len()))
+    }
+
     /// Writes the joined pair into the front of `ids` and its token types into `types`; returns its length. The log is
     /// cut to the room beside the hypothesis, the hypothesis never. The rest of both slices is left alone.
     ///

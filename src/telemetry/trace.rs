@@ -166,7 +166,7 @@ fn of_run(run: &JobRun) -> Vec<KeyValue> {
         KeyValue::new("oddlog.device", run.device.clone()),
         number("oddlog.batch.logs", run.jobs),
         number("oddlog.batch.rows", run.rows),
-        number("oddlog.batch.padded_tokens", run.tokens),
+        number("oddlog.batch.tokens", run.tokens),
         KeyValue::new("oddlog.batch.closed_by", run.closed_by.map_or("failed_before", |reason| reason.name())),
     ]
 }

@@ -47,7 +47,7 @@ impl Candidate {
 pub struct Grid {
     /// Instances and threads of each.
     pub shapes: Vec<(usize, usize)>,
-    /// Padded tokens of a batch.
+    /// Tokens of a batch.
     pub tokens: Vec<usize>,
     /// Microseconds that a free device waits for company.
     pub delays: Vec<u64>,

@@ -34,6 +34,7 @@ mod log;
 mod metrics_docs;
 mod novelty;
 mod novelty_restarts;
+mod packing;
 mod parity;
 mod quality;
 mod readiness;

@@ -163,7 +163,7 @@ fn a_request_has_a_span_for_each_stage_under_the_callers() {
     for (key, value) in [("device", "fake:0"), ("batch.logs", "1"), ("batch.rows", "2"), ("batch.closed_by", "empty")] {
         assert_eq!(run[&format!("oddlog.{key}")], value, "{key}");
     }
-    assert!(run["oddlog.batch.padded_tokens"].parse::<u32>().unwrap() >= 32);
+    assert!(run["oddlog.batch.tokens"].parse::<u32>().unwrap() >= 32);
 
     // The same log again: no queue, no run.
     assert_eq!(analyze(&server, MARK, None), 200);

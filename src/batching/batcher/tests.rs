@@ -39,7 +39,8 @@ struct House {
 impl House {
     fn new() -> Self {
         let metrics = Metrics::new().unwrap();
-        let (inbox, batcher) = Batcher::new(ROOM, 1, Arc::new(Rate::new(Instant::now())), metrics.clone());
+        let (inbox, batcher) =
+            Batcher::new(ROOM, Desk::new(1, false), Arc::new(Rate::new(Instant::now())), metrics.clone());
         Self { inbox, batcher, places: Arc::new(Semaphore::new(ROOM)), metrics }
     }
 
@@ -48,9 +49,9 @@ impl House {
         let log = EncodedLog { ids: vec![1; 8], truncated: false };
         let (item, answer) = Load { log, hypotheses: vec![vec![1], vec![2]].into(), permit }.wait();
         let (enqueued_at, deadline) = (Instant::now(), Instant::now() + Duration::from_secs(600));
-        let entry = Entry { item, class: Class::Interactive, rows: 2, padded_len: 16, enqueued_at, deadline };
+        let entry = Entry { item, class: Class::Interactive, rows: 2, tokens: 32, len: 16, enqueued_at, deadline };
         self.metrics.queue_jobs.increment(1.0);
-        self.metrics.queue_tokens.increment(entry.tokens() as f64);
+        self.metrics.queue_tokens.increment(entry.tokens as f64);
         self.inbox.try_send(entry).map(|()| answer)
     }
 
@@ -79,7 +80,7 @@ fn what_was_given_up_makes_room_while_no_device_asks() {
     house.batcher.sweep();
     assert_eq!((house.held(), house.waiting()), (3, (3.0, 96.0)));
     let batch = house.batcher.next_batch(&ASKER, || {}).unwrap();
-    assert_eq!((batch.entries.len(), batch.rows, batch.padded_len), (3, 6, 16));
+    assert_eq!((batch.entries.len(), batch.size.rows(), batch.size.row_len()), (3, 6, 16));
     assert_eq!((house.held(), house.waiting()), (0, (0.0, 0.0)));
     // They run: who leaves now is counted to the end.
     drop((stays, last));

@@ -5,7 +5,7 @@ use std::{collections::HashSet, time::Duration};
 use proptest::prelude::*;
 
 use super::*;
-use crate::batching::CloseReason;
+use crate::batching::{Aim, CloseReason, Cost};
 
 const LIMITS: Limits = Limits {
     max_tokens: 256,
@@ -18,9 +18,9 @@ const LIMITS: Limits = Limits {
     aim: None,
 };
 
-fn entry(item: usize, rows: usize, padded_len: usize, at: Instant, lives: u64) -> Entry<usize> {
+fn entry(item: usize, rows: usize, len: usize, at: Instant, lives: u64) -> Entry<usize> {
     let deadline = at + Duration::from_millis(lives);
-    Entry { item, class: Class::Interactive, rows, padded_len, enqueued_at: at, deadline }
+    Entry { item, class: Class::Interactive, rows, tokens: rows * len, len, enqueued_at: at, deadline }
 }
 
 fn items(batch: &Batch<usize>) -> Vec<usize> {
@@ -28,7 +28,10 @@ fn items(batch: &Batch<usize>) -> Vec<usize> {
 }
 
 fn queue_of(lens: &[usize], now: Instant) -> Queue<usize> {
-    let mut queue = Queue::default();
+    filled(Queue::new(false), lens, now)
+}
+
+fn filled(mut queue: Queue<usize>, lens: &[usize], now: Instant) -> Queue<usize> {
     for (i, len) in lens.iter().enumerate() {
         queue.push(entry(i, 2, *len, now + Duration::from_micros(i as u64), 1000));
     }
@@ -40,7 +43,7 @@ fn the_oldest_leads_and_near_lengths_join() {
     let now = Instant::now();
     let mut queue = queue_of(&[32, 96, 32, 32, 96], now);
     let first = queue.take(&LIMITS).unwrap();
-    assert_eq!((items(&first), first.padded_len, first.closed_by), (vec![0, 2, 3], 32, CloseReason::Tokens));
+    assert_eq!((items(&first), first.size.row_len(), first.closed_by), (vec![0, 2, 3], 32, CloseReason::Tokens));
     let second = queue.take(&LIMITS).unwrap();
     assert_eq!((items(&second), second.closed_by), (vec![1], CloseReason::Tokens));
     assert_eq!(items(&queue.take(&LIMITS).unwrap()), [4]);
@@ -65,7 +68,7 @@ fn a_shorter_lane_joins_where_a_longer_one_is_too_much() {
 #[test]
 fn a_job_above_every_limit_runs_alone() {
     let now = Instant::now();
-    let mut queue = Queue::default();
+    let mut queue = Queue::new(false);
     queue.push(entry(0, 32, 512, now, 10));
     queue.push(entry(1, 2, 512, now + Duration::from_micros(1), 10));
     assert_eq!(items(&queue.take(&LIMITS).unwrap()), [0]);
@@ -80,19 +83,19 @@ fn it_is_due_when_full_or_when_the_oldest_waited_long_enough() {
         queue.push(entry(i, 2, 32, now, 10));
     }
     assert_eq!(queue.due_at(&LIMITS), Some(now));
-    assert_eq!(Queue::<usize>::default().due_at(&LIMITS), None);
+    assert_eq!(Queue::<usize>::new(false).due_at(&LIMITS), None);
 }
 
 #[test]
 fn single_requests_lead_until_bulk_has_earned_its_batch() {
     let now = Instant::now();
-    let mut queue = Queue::default();
+    let mut queue = Queue::new(false);
     for i in 0..40 {
         queue.push(Entry { class: Class::Bulk, ..entry(100 + i, 2, 64, now, 1000) });
         queue.push(entry(i, 2, 64, now + Duration::from_micros(1), 1000));
     }
     let classes: String = std::iter::from_fn(|| queue.take(&LIMITS))
-        .map(|batch| match (batch.entries[0].class, batch.tokens()) {
+        .map(|batch| match (batch.entries[0].class, batch.size.tokens()) {
             (Class::Interactive, 256) => 's',
             (Class::Bulk, 128) => 'b',
             other => panic!("{other:?}"),
@@ -106,7 +109,7 @@ fn single_requests_lead_until_bulk_has_earned_its_batch() {
 #[test]
 fn a_claim_does_not_outlive_the_contest() {
     let now = Instant::now();
-    let mut queue = Queue::default();
+    let mut queue = Queue::new(false);
     let bulk = |i| Entry { class: Class::Bulk, ..entry(i, 2, 64, now, 1000) };
     queue.push(bulk(0));
     queue.push(entry(1, 2, 64, now, 1000));
@@ -115,6 +118,32 @@ fn a_claim_does_not_outlive_the_contest() {
     // Nothing else waits: this one was no favour that anyone paid for.
     assert_eq!(items(&queue.take(&LIMITS).unwrap()), [0]);
     assert_eq!(queue.earned, 0.0);
+}
+
+#[test]
+fn where_padding_is_free_the_next_one_joins_whatever_its_length() {
+    let now = Instant::now();
+    let mut queue = filled(Queue::new(true), &[20, 90, 7, 11, 60], now);
+    let first = queue.take(&Limits { max_padding: 0.0, max_padding_tokens: 0, ..LIMITS }).unwrap();
+    assert_eq!((items(&first), first.closed_by), (vec![0, 1, 2, 3], CloseReason::Rows));
+    // The mean over all tokens: 2 x (400 + 8100 + 49 + 121) of 256.
+    assert_eq!((first.size.tokens(), first.size.padding(), first.size.row_len()), (256, 0, 68));
+    assert_eq!((queue.tokens(), items(&queue.take(&LIMITS).unwrap())), (120, vec![4]));
+    // What does not fit is not overtaken by what would.
+    let mut queue = filled(Queue::new(true), &[20, 110, 7], now);
+    assert_eq!(queue.take(&LIMITS).map(|batch| (items(&batch), batch.closed_by)), Some((vec![0], CloseReason::Tokens)));
+    assert_eq!(items(&queue.take(&LIMITS).unwrap()), [1, 2]);
+}
+
+#[test]
+fn a_target_time_counts_the_lengths_of_all_that_join() {
+    // A millisecond for a row of 64, a quarter for one of 32. Items have two rows; the mean length is rounded up.
+    let cost = Cost { fixed: 0.0, per_token: 0.0, per_pair: 1e-3 / 4096.0 };
+    let limits = Limits { max_tokens: 10_000, max_rows: 1000, aim: Some(Aim { cost, seconds: 4.1e-3 }), ..LIMITS };
+    for (lens, taken) in [(&[64; 9][..], 2), (&[32; 20], 8), (&[64, 32, 32, 32, 32, 32, 32], 5), (&[32, 64, 64], 2)] {
+        let batch = filled(Queue::new(true), lens, Instant::now()).take(&limits).unwrap();
+        assert_eq!(batch.entries.len(), taken, "{lens:?}");
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -153,23 +182,33 @@ struct Known {
     older: usize,
     /// Batches of its class since.
     batches: usize,
+    rows: usize,
+}
+
+/// Whether the batch has the oldest of its class that wait, in their order.
+fn is_by_age(batch: &Batch<usize>, waiting: &[Known]) -> bool {
+    let class = batch.entries[0].class;
+    let oldest = waiting.iter().filter(|w| w.class == class).map(|w| w.id).take(batch.entries.len());
+    oldest.eq(items(batch))
 }
 
 proptest! {
     #[test]
-    fn whatever_happens_nothing_is_lost_or_doubled(ops in prop::collection::vec(op(), 1..200)) {
+    fn whatever_happens_nothing_is_lost_or_doubled(ops in prop::collection::vec(op(), 1..200), packed in any::<bool>()) {
         let mut now = Instant::now();
-        let mut queue = Queue::default();
+        let mut queue = Queue::new(packed);
         let mut waiting = Vec::<Known>::new();
         let mut gone = HashSet::new();
         for (id, op) in ops.into_iter().enumerate() {
             match op {
                 Op::Push { class, rows, lane, lives } => {
                     now += Duration::from_micros(1);
-                    let e = Entry { class, ..entry(id, rows, lane * 16, now, lives) };
+                    // Lengths that are no multiple of anything, where nothing pads them.
+                    let len = if packed { lane * 16 - id % 16 } else { lane * 16 };
+                    let e = Entry { class, ..entry(id, rows, len, now, lives) };
                     let older = waiting.iter().filter(|w| w.class == class).count();
-                    let (tokens, deadline) = (e.tokens(), e.deadline);
-                    waiting.push(Known { id, class, tokens, at: now, deadline, older, batches: 0 });
+                    let (tokens, deadline) = (e.tokens, e.deadline);
+                    waiting.push(Known { id, class, tokens, at: now, deadline, older, batches: 0, rows });
                     queue.push(e);
                 }
                 Op::Pass { ms } => now += Duration::from_millis(ms),
@@ -191,7 +230,8 @@ proptest! {
                     let oldest = waiting.iter().filter(|w| w.class == class).map(|w| w.at).min().unwrap();
                     prop_assert_eq!((batch.entries[0].enqueued_at, Some(batch.entries[0].item)), (oldest, first));
                     prop_assert!(batch.entries.iter().all(|e| e.class == class));
-                    prop_assert!(batch.entries.len() == 1 || batch.tokens() <= tokens);
+                    prop_assert!(batch.entries.len() == 1 || batch.size.tokens() <= tokens);
+                    prop_assert!(!packed || is_by_age(&batch, &waiting));
                     for e in &batch.entries {
                         prop_assert!(gone.insert(e.item));
                     }
@@ -207,11 +247,24 @@ proptest! {
                     let oldest = waiting.iter().filter(|w| w.class == class).map(|w| w.at).min().unwrap();
                     prop_assert!(batch.entries.iter().any(|e| e.enqueued_at == oldest));
                     let rows: usize = batch.entries.iter().map(|e| e.rows).sum();
-                    let longest = batch.entries.iter().map(|e| e.padded_len).max().unwrap();
-                    prop_assert_eq!((batch.rows, batch.padded_len), (rows, longest));
-                    if batch.entries.len() > 1 {
+                    let longest = batch.entries.iter().map(|e| e.len).max().unwrap();
+                    let useful: usize = batch.entries.iter().map(|e| e.tokens).sum();
+                    if packed {
+                        let squares: usize = batch.entries.iter().map(|e| e.rows * e.len * e.len).sum();
+                        let size = (batch.size.rows(), batch.size.tokens(), batch.size.row_len());
+                        prop_assert_eq!(size, (rows, useful, squares.div_ceil(useful)));
+                        prop_assert!(is_by_age(&batch, &waiting));
+                        let fits = rows <= LIMITS.max_rows && useful <= LIMITS.tokens_of(class, longest);
+                        prop_assert!(fits || batch.entries.len() == 1);
+                        // No room is left for the next.
+                        let next = waiting.iter().filter(|w| w.class == class).nth(batch.entries.len());
+                        prop_assert!(next.is_none_or(|next| useful + next.tokens > LIMITS.tokens_of(class, longest)
+                            || rows + next.rows > LIMITS.max_rows));
+                    } else {
+                        prop_assert_eq!((batch.size.rows(), batch.size.row_len()), (rows, longest));
+                    }
+                    if batch.entries.len() > 1 && !packed {
                         let cells = rows * longest;
-                        let useful: usize = batch.entries.iter().map(Entry::tokens).sum();
                         prop_assert!(rows <= LIMITS.max_rows && cells <= LIMITS.tokens_of(class, longest));
                         prop_assert!((cells - useful) as f32 <= LIMITS.max_padding * cells as f32);
                     }
@@ -236,6 +289,7 @@ proptest! {
     fn neither_class_starves(
         ops in prop::collection::vec(prop_oneof![2 => push(Just(60_000)), 1 => Just(Op::Take)], 1..400),
         share in 0.05f64..0.5,
+        packed in any::<bool>(),
     ) {
         let limits = Limits { bulk_share: share, ..LIMITS };
         // The costliest job that is pushed has 4 rows of 128 tokens.
@@ -244,7 +298,7 @@ proptest! {
         let most_singles = (limits.max_bulk_tokens as f64 + earns + bulk) * (1.0 - share) / share;
         let most_bulk = earns + bulk;
         let now = Instant::now();
-        let mut queue = Queue::default();
+        let mut queue = Queue::new(packed);
         let (mut singles_run, mut bulk_run) = (0.0, 0.0);
         for (id, op) in ops.into_iter().enumerate() {
             match op {
@@ -254,7 +308,7 @@ proptest! {
                 _ => {
                     let (singles_wait, bulk_waits) = (!queue.interactive.is_empty(), !queue.bulk.is_empty());
                     let Some(batch) = queue.take(&limits) else { continue };
-                    let tokens = batch.tokens() as f64;
+                    let tokens = batch.size.tokens() as f64;
                     // What ran of one class since the other waits and did not run.
                     (singles_run, bulk_run) = match batch.entries[0].class {
                         Class::Interactive => (if bulk_waits { singles_run + tokens } else { 0.0 }, 0.0),

@@ -23,7 +23,7 @@ const PREPARED_DATA: &str = "model.prepared.onnx.data";
 pub struct CpuOptions {
     /// Threads of one operator.
     pub intra_op_threads: usize,
-    /// Most padded tokens in one run; larger inputs are run in slices of rows.
+    /// Most tokens in one run, padded ones unless the graph packs rows; larger inputs are run in slices of rows.
     pub max_run_tokens: usize,
 }
 

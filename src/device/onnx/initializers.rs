@@ -2,6 +2,8 @@
 //!
 //! Field numbers are those of `onnx.proto3`; everything else in the file is passed over.
 
+use super::wire::{Content, field, parts, varint};
+
 /// A weight in a file of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct External<'a> {
@@ -60,52 +62,6 @@ fn tensor_of(message: &[u8]) -> Option<External<'_>> {
 fn entry_of(message: &[u8]) -> Option<(&str, &str)> {
     let text = |number| str::from_utf8(parts(message, number)?.pop()?).ok();
     Some((text(1)?, text(2)?))
-}
-
-/// What one field holds.
-enum Content<'a> {
-    Number(u64),
-    Bytes(&'a [u8]),
-}
-
-/// All fields `number` that are messages or texts.
-fn parts(message: &[u8], number: u64) -> Option<Vec<&[u8]>> {
-    let (mut found, mut rest) = (Vec::new(), message);
-    while !rest.is_empty() {
-        match field(&mut rest)? {
-            (n, Content::Bytes(part)) if n == number => found.push(part),
-            _ => {}
-        }
-    }
-    Some(found)
-}
-
-/// Takes a field off the front: its number and what it holds.
-fn field<'a>(rest: &mut &'a [u8]) -> Option<(u64, Content<'a>)> {
-    let key = varint(rest)?;
-    let content = match key & 7 {
-        0 => Content::Number(varint(rest)?),
-        1 => Content::Bytes(rest.split_off(..8)?),
-        2 => {
-            let length = usize::try_from(varint(rest)?).ok()?;
-            Content::Bytes(rest.split_off(..length)?)
-        }
-        5 => Content::Bytes(rest.split_off(..4)?),
-        _ => return None,
-    };
-    Some((key >> 3, content))
-}
-
-fn varint(rest: &mut &[u8]) -> Option<u64> {
-    let mut value = 0;
-    for shift in (0..64).step_by(7) {
-        let byte = *rest.split_off_first()?;
-        value |= u64::from(byte & 0x7f) << shift;
-        if byte < 0x80 {
-            return Some(value);
-        }
-    }
-    None
 }
 
 #[cfg(test)]

@@ -9,13 +9,17 @@ mod cuda;
 mod fault;
 mod initializers;
 mod libraries;
+mod packs;
 mod runs;
 mod runtime;
 mod session;
 mod shared;
+mod slices;
+mod wire;
 
 pub use cpu::{CpuOptions, prepare};
 pub use cuda::{CudaOptions, Survey};
 pub use fault::CudaError;
+pub use packs::packs;
 pub use runtime::{Runtime, TELEMETRY_VARIABLE};
 pub use session::OnnxDevice;

@@ -11,7 +11,9 @@ use super::{
     super::{Device, DeviceError, DeviceMaker, Terminate},
     CpuOptions, CudaError, CudaOptions, Runtime,
     cpu::SharingSession,
+    packs,
     runs::{RunKinds, failed},
+    slices,
 };
 use crate::{
     error::StartError,
@@ -20,7 +22,7 @@ use crate::{
 
 /// Length of the rows of a full run after which the session still keeps its scratch memory. Attention's scratch grows
 /// with the square of the length, and the arena would keep its largest size for good; so what takes more than a full
-/// run of such rows is given back, which costs the next run fresh pages.
+/// run of such rows is given back, which costs the next run fresh pages. Graphs that pack rows have no such scratch.
 const KEEP_ARENA_UP_TO: usize = 64;
 
 /// One session on one execution provider.
@@ -30,6 +32,8 @@ pub struct OnnxDevice {
     classes: usize,
     wants_types: bool,
     max_run_tokens: usize,
+    /// Whether the graph packs rows: its runs are cut by the rows' own tokens.
+    packs: bool,
     /// Length of the rows of a full run after which the session still keeps its scratch memory.
     keeps_up_to: usize,
     /// Whether the last run found no memory: what the arena holds in unfit pieces is given back after the next one.
@@ -45,13 +49,16 @@ impl OnnxDevice {
     /// `attention_mask` (and at most `token_type_ids` besides) and give `logits`.
     pub fn cpu(runtime: Runtime, name: String, model: &Model, options: CpuOptions) -> Result<Self, StartError> {
         let session = runtime.open_sharing(&model.files.onnx, options).map_err(unusable(model))?;
-        Self::with(session, name, model, options.max_run_tokens, ("cpu:0", KEEP_ARENA_UP_TO))
+        let packs = packs(&model.files.onnx);
+        let keeps_up_to = if packs { usize::MAX } else { KEEP_ARENA_UP_TO };
+        let device = Self::with(session, name, model, options.max_run_tokens, ("cpu:0", keeps_up_to))?;
+        Ok(Self { packs, ..device })
     }
 
     /// Makes CPU sessions for `model`, as [`cpu`](Self::cpu) does.
     pub fn cpu_maker(runtime: Runtime, name: String, model: &Model, options: CpuOptions) -> DeviceMaker {
-        let model = model.clone();
-        DeviceMaker::new(name.clone(), move || Self::cpu(runtime, name.clone(), &model, options))
+        let (model, packs) = (model.clone(), packs(&model.files.onnx));
+        DeviceMaker::new(name.clone(), move || Self::cpu(runtime, name.clone(), &model, options)).packing(packs)
     }
 
     /// A session for `model` on a GPU.
@@ -88,7 +95,8 @@ impl OnnxDevice {
         let wants_types = check_signature(&session.session).map_err(fail)?;
         let runs = Arc::new(RunKinds::new(arenas).map_err(|e| fail(e.to_string()))?);
         let classes = model.spec.classes;
-        Ok(Self { name, session, classes, wants_types, max_run_tokens, keeps_up_to, is_short: false, runs })
+        let (packs, is_short) = (false, false);
+        Ok(Self { name, session, classes, wants_types, max_run_tokens, packs, keeps_up_to, is_short, runs })
     }
 
     fn run_rows(
@@ -127,15 +135,10 @@ impl Device for OnnxDevice {
 
     fn run(&mut self, inputs: &InputTensors, logits: &mut Vec<f32>) -> Result<(), DeviceError> {
         logits.clear();
-        // A log with many labels may exceed the budget. No slice may be a single row (see `model::tensors`), so slices
-        // have an even number of rows and an odd last row takes its neighbour along.
-        let slice = (self.max_run_tokens / inputs.len).max(2) & !1;
+        // A log with many labels may exceed the budget.
+        let slices = if self.packs { slices::of_packed } else { slices::of_padded };
         let mut first = 0;
-        while first < inputs.padded_rows {
-            let rows = match inputs.padded_rows - first {
-                left if left <= slice + 1 => left,
-                _ => slice,
-            };
+        for rows in slices(inputs, self.max_run_tokens) {
             let result = self.run_rows(inputs, first, rows, logits);
             self.is_short = matches!(result, Err(DeviceError::OutOfMemory(_)));
             result?;

@@ -112,3 +112,16 @@ async fn who_left_before_its_run_counts_no_longer_and_what_runs_does() {
     drop(job);
     assert!(pool.is_idle());
 }
+
+#[tokio::test]
+async fn there_are_no_more_jobs_than_the_fewest_tokens_allow() {
+    let (pool, now) = (small(), Instant::now());
+    let mut held = Vec::new();
+    while let Ok(permit) = single(&pool, 1, now, 60_000).await {
+        held.push(permit);
+    }
+    for _ in 0..8 {
+        held.push(pool.admit(Class::Bulk, 15, now, now + FAR).await.unwrap());
+    }
+    assert_eq!((held.len(), pool.max_jobs(), pool.bulk.used()), (48, 48, 128));
+}

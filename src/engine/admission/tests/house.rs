@@ -81,7 +81,7 @@ impl House {
         Self {
             now,
             admission: small(),
-            queue: Queue::default(),
+            queue: Queue::new(false),
             pace: Pace::default(),
             limits,
             running: VecDeque::new(),
@@ -104,8 +104,8 @@ impl House {
         self.owed.values().filter(counts).map(|owed| owed.tokens).sum()
     }
 
-    fn arrive(&mut self, id: usize, class: Class, rows: usize, padded_len: usize, patience: Duration) {
-        let (now, tokens, deadline) = (self.now, rows * padded_len, self.now + patience);
+    fn arrive(&mut self, id: usize, class: Class, rows: usize, len: usize, patience: Duration) {
+        let (now, tokens, deadline) = (self.now, rows * len, self.now + patience);
         let before = self.unanswered(class);
         // A bulk log that has to wait for its turn gives up at once here.
         let Some(outcome) = self.admission.admit(class, tokens, now, deadline).now_or_never() else {
@@ -118,7 +118,7 @@ impl House {
                 let log = EncodedLog { ids: Vec::new(), truncated: false };
                 let (ticket, answer) = Load { log, hypotheses: Vec::new().into(), permit }.wait();
                 self.clients.insert(id, answer);
-                let entry = Entry { item: (id, ticket), class, rows, padded_len, enqueued_at: now, deadline };
+                let entry = Entry { item: (id, ticket), class, rows, tokens, len, enqueued_at: now, deadline };
                 self.queue.push(entry);
             }
             Err(RequestError::Overloaded { .. }) => assert!(before + tokens > self.admission.interactive.size),
@@ -158,7 +158,7 @@ impl House {
         };
         self.resting = self.resting.saturating_sub(1);
         assert!(batch.entries.iter().all(|entry| !entry.is_expired(self.now)), "an expired entry is run");
-        if let Some(rate) = self.pace.taken(self.now, batch.tokens(), !self.queue.is_empty(), rested) {
+        if let Some(rate) = self.pace.taken(self.now, batch.size.tokens(), !self.queue.is_empty(), rested) {
             self.admission.rate().set(rate, self.now);
         }
         let begin = |(id, ticket): (usize, Ticket)| Some((id, ticket.begin()?));
