@@ -1,3 +1,5 @@
+//! What devices get: faster ones, slower ones, free ones, ill ones, in every order.
+
 use proptest::prelude::*;
 
 use super::*;
