@@ -172,7 +172,7 @@ def by_mode(args, mode, body, lines, truth):
     outcomes = ("hit", "joined", "miss") + (("template",) if mode == "template" else ())
 
     def counts(server):
-        found = {"runs": metric(server, "oddlog_batch_rows_sum") / 2, "padded_tokens": metric(server, "oddlog_batch_tokens_sum")}
+        found = {"runs": metric(server, "oddlog_batch_rows_sum") / 2, "tokens": metric(server, "oddlog_batch_tokens_sum")}
         return found | {name: metric(server, "oddlog_cache_logs_total", name) for name in outcomes if mode != "off"}
 
     with Server(args.model, cache=mode) as server:
@@ -181,7 +181,7 @@ def by_mode(args, mode, body, lines, truth):
         entries, seconds = ndjson(server, body)
         # Before the checks: what the stream itself cost.
         grown = {name: value - before[name] for name, value in counts(server).items()}
-        found = {"lines_per_second": lines / seconds, "runs": grown["runs"], "padded_tokens": grown["padded_tokens"]}
+        found = {"lines_per_second": lines / seconds, "runs": grown["runs"], "tokens": grown["tokens"]}
         if mode != "off":
             found["outcomes"] = {name: grown[name] for name in outcomes}
         if mode == "template":
@@ -221,7 +221,7 @@ def template(args):
             print(f"round {number + 1}, {mode}: {json.dumps(entry[mode])}", file=sys.stderr)
         entry["exact_over_off"] = entry["exact"]["lines_per_second"] / entry["off"]["lines_per_second"]
         entry["template_over_off"] = entry["template"]["lines_per_second"] / entry["off"]["lines_per_second"]
-        entry["template_tokens_over_exact"] = entry["template"]["padded_tokens"] / entry["exact"]["padded_tokens"]
+        entry["template_tokens_over_exact"] = entry["template"]["tokens"] / entry["exact"]["tokens"]
         rounds.append(entry)
     if args.scored:
         with open(args.scored, "w") as file:
