@@ -42,7 +42,7 @@ impl Default for Cache {
             max_bytes: 64 << 20,
             ttl_s: 3600,
             max_doubt: 0.4,
-            check_share: 0.05,
+            check_share: 0.1,
             max_templates: 20_000,
         }
     }

@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// Checks that wait for their turn.
-const WAITING: usize = 1024;
+const WAITING: usize = 2048;
 /// Longest log in bytes that is checked: with [`WAITING`] it bounds what waits.
 const MAX_LOG_BYTES: usize = 4 << 10;
 /// Checks that are with an idle engine at once: they hold up who comes meanwhile.
