@@ -55,7 +55,7 @@ const SHARD_BYTES: usize = 1 << 20;
 const KEPT_SHARE: f64 = 0.6;
 /// Of the bytes given, those that entries may weigh, in 64ths. The rest is what the allocator loses between blocks of
 /// many sizes that come and go, as measured (`loadtest/cache.py memory`).
-const WEIGHED_64THS: usize = 56;
+const WEIGHED_64THS: usize = 54;
 
 impl Store {
     /// Room for `max_bytes`, all included, in a process that allocates from mimalloc. What is older than `ttl` is not
