@@ -102,7 +102,7 @@ impl Checks {
             let Some(first) = todo.recv().await else { return pending().await };
             let mut batch = vec![first];
             // What was idle before the last checks and is after them has not come to work meanwhile.
-            rests = (rests && handle.is_idle()) || idle(handle).await;
+            rests = (rests && still(handle).await) || idle(handle).await;
             if rests {
                 batch.extend(std::iter::from_fn(|| todo.try_recv().ok()).take(AT_ONCE - 1));
             }
@@ -111,6 +111,17 @@ impl Checks {
             self.open.fetch_sub(checks, Ordering::Relaxed);
         }
     }
+}
+
+/// Whether nothing came to work while checks were made. The last of them is with the engine for a moment after its answer.
+async fn still(handle: &Handle) -> bool {
+    for _ in 0..2 {
+        sleep(LOOK_AGAIN).await;
+        if !handle.is_idle() {
+            return false;
+        }
+    }
+    true
 }
 
 /// Waits until the engine has nothing to do for a while; `false` if that takes too long.
