@@ -154,8 +154,8 @@ impl Roster {
         Some((done.max(soonest), rate))
     }
 
-    /// Tokens that `asker` should run of all that waits, so that it is done when those are that are no slower and free now or
-    /// soon. `None` where that spares less time than the further runs cost.
+    /// Tokens that `asker` should run of all that waits, so that it is done when those are that are not clearly slower and free
+    /// now or soon. `None` where that spares less time than the further runs cost.
     pub fn share(&self, asker: &Asker, load: Load, now: Instant) -> Option<usize> {
         let Load { tokens, len, .. } = load;
         let cost = asker.cost.filter(|_| !self.is_alone())?;
