@@ -21,6 +21,8 @@ pub enum Fault {
     Terminated,
     /// It panicked.
     Panicked,
+    /// Nothing runs on it any more.
+    Broken,
     /// A run could not be ended.
     Hung,
     /// It could not be made anew.
@@ -37,6 +39,7 @@ impl Fault {
             Self::OutOfMemory => "out_of_memory",
             Self::Terminated => "terminated",
             Self::Panicked => "panicked",
+            Self::Broken => "broken",
             Self::Hung => "hung",
             Self::NotMade => "not_made",
             Self::GivenUp => "given_up",
@@ -52,6 +55,9 @@ impl Fault {
                 "A model run took too long and was ended. Its logs got 503; see devices.run_timeout_ms."
             }
             Self::Panicked => "It panicked in a model run, and is made anew.",
+            Self::Broken => {
+                "Nothing runs on it any more. Its logs got 503, and it is made anew; the server's log says why."
+            }
             Self::Hung => "A model run hung and could not be ended. Its thread is abandoned, and the device made anew.",
             Self::NotMade => "It could not be made anew. That is tried again after a wait; the server's log says why.",
             Self::GivenUp => "Too many of its threads hang, or none can be started. It is given up until a restart.",

@@ -1,5 +1,7 @@
 //! A device's thread: asks for a batch, pads it, runs it, answers its jobs. It cannot die of a batch: a failed one is
-//! halved until what fails is alone, and a device that panicked is made anew.
+//! halved until what fails is alone, and a device that panicked, or runs nothing any more, is made anew.
+
+mod care;
 
 use std::{
     io,
@@ -9,9 +11,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crossbeam_channel::RecvTimeoutError;
+use care::drop_quietly;
 
-use super::{backoff::Backoff, budget::Budget, crew::Crew, pace::Pace, slot::Slot, vitals::Fault};
+use super::{budget::Budget, crew::Crew, pace::Pace, slot::Slot, vitals::Fault};
 use crate::{
     batching::{Aim, Asker, CloseReason, Costs, Entry, Job, JobError, JobOutput, JobRun, JobTimes, Size, still_wanted},
     device::{Device, DeviceError},
@@ -38,6 +40,8 @@ pub(super) struct Worker {
     logits: Vec<f32>,
     /// Whether parts of a failed batch may wait in the slot.
     has_rest: bool,
+    /// Whether the log at hand found no memory alone, and is tried again.
+    tries_again: bool,
     /// Why the batch at hand did not grow further; `None` for such a part.
     closed_by: Option<CloseReason>,
 }
@@ -58,6 +62,8 @@ enum End {
     Abandoned,
     /// The device cannot be trusted any more.
     Panicked,
+    /// The device runs nothing any more.
+    Broken,
 }
 
 impl Worker {
@@ -83,6 +89,7 @@ impl Worker {
             inputs: InputTensors::default(),
             logits: Vec::new(),
             has_rest: false,
+            tries_again: false,
             closed_by: None,
         };
         // After a hang: the thread before has learned already.
@@ -112,6 +119,7 @@ impl Worker {
             );
             match end {
                 End::Panicked => self.reason = "panic",
+                End::Broken => self.reason = "broken",
                 End::Closed => return self.crew.leave(&self.slot),
                 End::Abandoned => return self.slot.came_back(),
             }
@@ -164,6 +172,7 @@ impl Worker {
         }
         match result {
             Some(Ok(())) => {
+                self.tries_again = false;
                 self.observe(size, time);
                 self.answer(entries, started);
                 Ok(())
@@ -174,10 +183,24 @@ impl Worker {
                 Ok(())
             }
             Some(Err(error)) => {
-                match error {
-                    DeviceError::OutOfMemory(_) => self.shrink(size.tokens()),
-                    _ => self.learn(Costs::failed),
+                let lacks_memory = matches!(error, DeviceError::OutOfMemory(_));
+                match lacks_memory {
+                    true => self.shrink(size.tokens()),
+                    false => self.learn(Costs::failed),
                 }
+                // Half of it may find memory; else it must be known whose fault it is.
+                if lacks_memory && entries.len() > 1 {
+                    self.failed(entries, &error);
+                    return Ok(());
+                }
+                let entries = self.examine(device, entries, &error)?;
+                // The run that was just made has given back what lay about in pieces.
+                if lacks_memory && !self.tries_again {
+                    (self.tries_again, self.has_rest) = (true, true);
+                    self.slot.push_rest(entries);
+                    return Ok(());
+                }
+                self.tries_again = false;
                 self.failed(entries, &error);
                 Ok(())
             }
@@ -320,61 +343,5 @@ impl Worker {
             let times = JobTimes { queue: started - entry.enqueued_at, inference };
             self.crew.send(entry, Ok(JobOutput { logits, times, run: run.clone() }));
         }
-    }
-
-    /// Makes the device anew: at once, then after longer and longer waits.
-    fn rebuild(&mut self) -> Result<Box<dyn Device>, End> {
-        let (crew, slot) = (self.crew.clone(), self.slot.clone());
-        let ms = Duration::from_millis;
-        let mut backoff = Backoff::new(ms(crew.rules.rebuild_backoff_ms), ms(crew.rules.max_rebuild_backoff_ms));
-        loop {
-            let made = self.make()?;
-            crew.metrics.rebuilt(&slot.name, self.reason, made.is_ok());
-            let reason = match made {
-                Ok(device) => {
-                    slot.set_up(true);
-                    tracing::info!(device = slot.name, after = self.reason, "the device is made anew");
-                    return Ok(device);
-                }
-                Err(reason) => reason,
-            };
-            slot.suffered(Fault::NotMade);
-            slot.set_up(false);
-            crew.refuse(slot.take_rest());
-            let wait = backoff.wait(fastrand::f64());
-            tracing::warn!(device = slot.name, reason, ?wait, "the device cannot be made");
-            if crew.closing.recv_timeout(wait) == Err(RecvTimeoutError::Disconnected) {
-                return Err(End::Closed);
-            }
-        }
-    }
-
-    /// A device that ran once, or what is wrong with it.
-    fn make(&mut self) -> Result<Result<Box<dyn Device>, String>, End> {
-        let mut device = match catch_unwind(AssertUnwindSafe(|| self.slot.make())) {
-            Ok(Ok(device)) => device,
-            Ok(Err(error)) => return Ok(Err(error.to_string())),
-            Err(_) => return Ok(Err("making it panicked".into())),
-        };
-        self.inputs.clone_from(&self.crew.first_run);
-        let reason = match self.run_watched(device.as_mut(), Vec::new()) {
-            Ok(Ran { result: Some(Ok(())), .. }) if self.logits.iter().all(|z| z.is_finite()) => {
-                self.crew.health.succeeded(Instant::now());
-                return Ok(Ok(device));
-            }
-            Ok(Ran { result: Some(Ok(())), .. }) => Ok("its logits are not finite numbers".into()),
-            Ok(Ran { result: Some(Err(error)), .. }) => Ok(error.to_string()),
-            Ok(Ran { result: None, .. }) => Ok("its first run panicked".into()),
-            Err(end) => Err(end),
-        };
-        drop_quietly(device);
-        reason.map(Err)
-    }
-}
-
-/// A device that failed may fail at its end, too.
-fn drop_quietly(device: Box<dyn Device>) {
-    if catch_unwind(AssertUnwindSafe(|| drop(device))).is_err() {
-        tracing::warn!("a device panicked at its end");
     }
 }

@@ -64,7 +64,7 @@ pub struct DeviceEntry {
 /// What went wrong with a device.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct DeviceFault {
-    /// `failed`, `out_of_memory`, `terminated`, `panicked`, `hung`, `not_made` or `given_up`.
+    /// `failed`, `out_of_memory`, `terminated`, `panicked`, `broken`, `hung`, `not_made` or `given_up`.
     #[schema(value_type = String)]
     kind: &'static str,
     /// When, in UTC.

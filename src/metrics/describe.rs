@@ -49,7 +49,7 @@ pub(super) fn describe() {
     describe_counter!("oddlog_device_halved_batches_total", "Batches that failed and were halved.");
     describe_counter!("oddlog_device_terminated_runs_total", "Model runs that took too long and were told to end.");
     describe_counter!("oddlog_device_abandoned_threads_total", "Threads that hung in a run and were given up.");
-    describe_counter!("oddlog_device_rebuilds_total", "Devices made anew, by reason (panic, hang) and result.");
+    describe_counter!("oddlog_device_rebuilds_total", "Devices made anew, by reason (panic, broken, hang) and result.");
     describe_counter!("oddlog_failed_jobs_total", "Logs that a device could not score.");
     describe_counter!("oddlog_dropped_by_client_total", "Logs whose client was gone before the answer.");
     describe_counter!("oddlog_expired_total", "Logs whose deadline passed before they were answered.");

@@ -55,7 +55,7 @@ impl Metrics {
         });
     }
 
-    /// Counts a device that was made anew after a `panic` or a `hang`, or could not be.
+    /// Counts a device that was made anew after a `panic` or a `hang`, or because it was `broken`, or could not be.
     pub fn rebuilt(&self, device: &str, reason: &'static str, made: bool) {
         let result = if made { "made" } else { "failed" };
         metrics::with_local_recorder(&self.recorder, || {

@@ -52,7 +52,7 @@ fn the_result_is_a_model_that_oddlog_runs() {
         let files = ["config.json", "model.onnx", "model.onnx.data", "oddlog.json", "tokenizer.json"];
         assert_eq!(names(&dir), files.map(str::to_owned).into());
         let made: serde_json::Value = serde_json::from_slice(&fs::read(dir.join("oddlog.json")).unwrap()).unwrap();
-        assert_eq!((&made["precision"], &made["graph_version"]), (&precision.into(), &3.into()));
+        assert_eq!((&made["precision"], &made["graph_version"]), (&precision.into(), &4.into()));
         let mut analyze = oddlog(&["analyze", "--model", str(&dir), "kernel panic"]);
         let (code, scored, err) = text(&analyze.env("ODDLOG_MODEL__LEAST_AGREEMENT", "0").output().unwrap());
         assert!(code == Some(0) && scored.contains("kernel panic"), "{err}");
@@ -307,7 +307,8 @@ fn with_bias(value: f32) -> tempfile::TempDir {
 
 #[test]
 fn sixteen_bits_are_compared_and_served() {
-    let source = with_bias(0.0);
+    // Weights are random: with this bias no score is so near the threshold that 16 bits turn the verdict.
+    let source = with_bias(-2.0);
     let out = tempfile::tempdir().unwrap();
     let dir = out.path().join("fast");
     let (code, printed, err) = run(&["compile", str(source.path()), "--precision", "fp16", "--out", str(&dir)]);

@@ -1,33 +1,17 @@
 //! What is told where no GPU can be used: by ONNX Runtime's real builds, in processes of their own.
 //!
 //! The CUDA build is big and not fetched for tests; where it is (`GPU_LIBS`, or what `make cuda` fetched), its tests
-//! run, and `make test-cuda-errors` fetches it. Drivers that we do not have are a small C library.
+//! run, and `make test-cuda` fetches it. Drivers that we do not have are a small C library.
 
-use std::{
-    fs,
-    io::BufReader,
-    os::unix::fs::symlink,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{fs, io::BufReader, os::unix::fs::symlink, path::Path, process::Command};
 
 use oddlog::device::driver;
 use tempfile::TempDir;
 
-use crate::support::process::{entry_with, oddlog, root};
-
-/// A folder with a driver that claims what the environment says.
-fn fake_driver() -> TempDir {
-    let dir = tempfile::tempdir().unwrap();
-    let built = Command::new("cc")
-        .args(["-shared", "-fPIC", "-o"])
-        .arg(dir.path().join("libcuda.so.1"))
-        .arg(root().join("tests/data/fake_cuda.c"))
-        .status()
-        .unwrap();
-    assert!(built.success());
-    dir
-}
+use crate::support::{
+    fake_cuda,
+    process::{entry_with, oddlog},
+};
 
 /// How `analyze` on this device ends: its code and what it says.
 fn on_device(device: &str, prepare: impl FnOnce(&mut Command)) -> (i32, String) {
@@ -66,7 +50,7 @@ fn eight_bits_are_refused_for_a_gpu() {
 
 #[test]
 fn auto_says_why_it_takes_the_cpu_in_log_metrics_and_devices() {
-    let driver = fake_driver();
+    let driver = fake_cuda::driver();
     let mut command = oddlog(&["serve", "--listen", "127.0.0.1:0", "--device", "auto"]);
     command.env("LD_LIBRARY_PATH", driver.path()).env("ODDLOG_LOG__FORMAT", "json");
     let mut child = command.spawn().unwrap();
@@ -91,14 +75,7 @@ fn auto_says_why_it_takes_the_cpu_in_log_metrics_and_devices() {
     child.wait().unwrap();
 }
 
-/// ONNX Runtime's CUDA build, if it is on this machine.
-fn cuda_build() -> Option<PathBuf> {
-    let fetched = root().join(".ort/cuda");
-    let dir = std::env::var_os("GPU_LIBS").map_or(fetched, PathBuf::from);
-    dir.join("libonnxruntime.so").is_file().then_some(dir)
-}
-
-/// Its libraries but those whose names begin with `without`.
+/// The CUDA build's libraries but those whose names begin with `without`.
 fn parts(of: &Path, without: &str) -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     for entry in fs::read_dir(of).unwrap() {
@@ -113,8 +90,8 @@ fn parts(of: &Path, without: &str) -> TempDir {
 
 #[test]
 fn the_cuda_build_names_what_is_missing() {
-    let Some(build) = cuda_build() else { return };
-    let (driver, library) = (fake_driver(), |dir: &Path| dir.join("libonnxruntime.so"));
+    let Some(build) = fake_cuda::build() else { return };
+    let (driver, library) = (fake_cuda::driver(), |dir: &Path| dir.join("libonnxruntime.so"));
     let with = |dir: &Path, faults: &[(&str, &str)]| {
         let (library, driver, faults) = (library(dir), driver.path().to_owned(), faults.to_owned());
         let set: Vec<(String, String)> = faults.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();

@@ -9,6 +9,7 @@ mod cli;
 mod compile;
 mod crowds;
 mod cuda;
+mod cuda_runs;
 mod custom_op;
 mod engine;
 mod eval;

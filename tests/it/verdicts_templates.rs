@@ -26,7 +26,7 @@ use crate::support::{PANIC, POISON, Setup, eventually, server::tiny_model};
 /// whether it fails; it runs freely where there is nobody to give any.
 struct Judge {
     cues: Receiver<bool>,
-    is_new: bool,
+    is_tried: bool,
 }
 
 impl Device for Judge {
@@ -35,7 +35,8 @@ impl Device for Judge {
     }
 
     fn run(&mut self, inputs: &InputTensors, logits: &mut Vec<f32>) -> Result<(), DeviceError> {
-        if !std::mem::take(&mut self.is_new) && self.cues.recv() == Ok(false) {
+        if !std::mem::take(&mut self.is_tried) && self.cues.recv() == Ok(false) {
+            self.is_tried = true;
             return Err(DeviceError::Failed("it was told to".into()));
         }
         logits.clear();
@@ -58,7 +59,7 @@ impl Device for Judge {
 
 fn judge() -> (DeviceMaker, Sender<bool>) {
     let (cue, cues) = bounded(4096);
-    (DeviceMaker::new("judge".into(), move || Ok(Judge { cues: cues.clone(), is_new: true })), cue)
+    (DeviceMaker::new("judge".into(), move || Ok(Judge { cues: cues.clone(), is_tried: true })), cue)
 }
 
 fn by_template() -> Cache {

@@ -110,7 +110,9 @@ impl Runtime {
             // Trying all of them would take seconds for each new shape.
             .with_conv_algorithm_search(cuda::ConvAlgorithmSearch::Heuristic)
             .with_tf32(options.tf32)
-            .with_arbitrary_config("enable_cudnn", u8::from(options.cudnn));
+            .with_arbitrary_config("enable_cudnn", u8::from(options.cudnn))
+            // Memory-efficient attention. cuDNN's would be taken on newer GPUs, which makes a plan for each new shape.
+            .with_attention_backend(cuda::AttentionBackend::EFFICIENT_ATTENTION);
         Ok(Session::builder(self.environment)?
             .with_intra_threads(1)?
             .with_inter_threads(1)?

@@ -71,6 +71,15 @@ pub enum CudaError {
     /// Somebody has the GPU's memory.
     #[error("the GPU's memory is full. `nvidia-smi` shows who has it; cuda.memory_limit_mb bounds what oddlog takes")]
     Full,
+    /// An operator of the model needs what is turned off.
+    #[error("the model needs cuDNN: set cuda.cudnn = true")]
+    NoCudnn,
+    /// A run left the GPU unusable for this process.
+    #[error(
+        "this process can use the GPU no longer: {0}. Restart oddlog; if it comes again, `dmesg | grep Xid` says what the GPU \
+         suffers from"
+    )]
+    Broken(String),
     /// The model is for CPUs.
     #[error("{0}")]
     ForCpus(String),
@@ -88,6 +97,7 @@ impl CudaError {
             }
             Self::Driver(_) => "NVIDIA's driver does not start; the server's log says why".into(),
             Self::ForCpus(_) => "the model has 8 bits, which are for CPUs".into(),
+            Self::Broken(_) => "this process can use the GPU no longer; restart oddlog".into(),
             Self::Other(_) => "CUDA does not work here; the server's log says why".into(),
             other => other.to_string(),
         }
@@ -96,6 +106,19 @@ impl CudaError {
     /// What `message`, of ONNX Runtime, says about the GPU, its driver or CUDA's libraries; `None` if it says nothing
     /// about these.
     pub fn told(message: &str) -> Option<Self> {
+        /// After these, as CUDA calls them, every call fails until the process ends.
+        const FOR_GOOD: &[&str] = &[
+            "context is destroyed",
+            "device-side assert triggered",
+            "illegal instruction",
+            "illegal memory access",
+            "invalid program counter",
+            "launch timed out and was terminated",
+            "misaligned address",
+            "uncorrectable ECC error",
+            "uncorrectable NVLink error",
+            "unspecified launch failure",
+        ];
         let says = |texts: &[&str]| texts.iter().any(|text| message.contains(text));
         if let Some(missing) = missing(message) {
             return Some(missing);
@@ -108,6 +131,10 @@ impl CudaError {
             Self::OldGpu
         } else if says(&["CUDA failure 2:", "CUBLAS failure 3:", "Failed to allocate memory for requested buffer"]) {
             Self::Full
+        } else if says(&["cuDNN is unavailable or disabled"]) {
+            Self::NoCudnn
+        } else if says(FOR_GOOD) {
+            Self::Broken(first_line(message))
         } else if says(&["CUDA failure", "CUDA error", "CUBLAS failure", "CUDNN failure", "cuDNN is", "libcuda"]) {
             Self::Other(first_line(message))
         } else {
@@ -159,6 +186,8 @@ mod tests {
         assert_eq!(CudaError::told(old), Some(CudaError::OldDriver { has: None }));
         let damaged = "Failed to load library /a/b.so with error: /a/b.so: undefined symbol: x";
         assert!(matches!(CudaError::told(damaged), Some(CudaError::Other(_))));
+        let off = "cuda_kernel.h:296 9 : NOT_IMPLEMENTED : cuDNN is unavailable or disabled for CUDA Execution Provider: dlopen";
+        assert_eq!(CudaError::told(off), Some(CudaError::NoCudnn));
         assert_eq!(CudaError::told("CUDA failure 2: out of memory ; GPU=0"), Some(CudaError::Full));
         let parsed =
             "info.cc:63 [ONNXRuntimeError] : 1 : CUDA failure 36: API call is not supported ; GPU=-1 ; file=/x";
@@ -166,6 +195,10 @@ mod tests {
             CudaError::told(parsed),
             Some(CudaError::Other("CUDA failure 36: API call is not supported".into()))
         );
+        let broken = "CUDA failure 700: an illegal memory access was encountered ; GPU=0 ; hostname=x";
+        let told = CudaError::told(broken).unwrap();
+        assert_eq!(told, CudaError::Broken("CUDA failure 700: an illegal memory access was encountered".into()));
+        assert!(told.to_string().contains("Restart oddlog") && !told.brief().contains("700"), "{told}");
         assert_eq!(CudaError::told("Protobuf parsing failed."), None);
     }
 }

@@ -2,7 +2,10 @@
 
 use ort::session::RunOptions;
 
-use super::super::{DeviceError, Terminate};
+use super::{
+    super::{DeviceError, Terminate},
+    CudaError,
+};
 
 /// Options of the two kinds of runs: they are terminated together.
 pub(super) struct RunKinds {
@@ -51,8 +54,11 @@ pub(super) fn failed(error: ort::Error) -> DeviceError {
     if message.contains("terminate flag") {
         return DeviceError::Terminated;
     }
-    match OUT_OF_MEMORY.iter().any(|text| message.contains(text)) {
-        true => DeviceError::OutOfMemory(message.to_owned()),
-        false => DeviceError::Failed(message.to_owned()),
+    if OUT_OF_MEMORY.iter().any(|text| message.contains(text)) {
+        return DeviceError::OutOfMemory(message.to_owned());
+    }
+    match CudaError::told(message) {
+        Some(fault @ CudaError::NoCudnn) => DeviceError::Failed(fault.to_string()),
+        _ => DeviceError::Failed(message.to_owned()),
     }
 }

@@ -2,10 +2,10 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::OnceLock,
+    sync::{Arc, OnceLock},
 };
 
-use ort::environment::Environment;
+use ort::{environment::Environment, logging::LogLevel};
 
 use crate::error::StartError;
 
@@ -49,7 +49,8 @@ impl Runtime {
                 ort::MINOR_VERSION
             ))
         })?;
-        let environment = builder.with_name("oddlog").with_telemetry(false).build().map_err(|e| fail(e.to_string()))?;
+        let builder = builder.with_name("oddlog").with_telemetry(false).with_logger(Arc::new(log));
+        let environment = builder.build().map_err(|e| fail(e.to_string()))?;
         let (environment, library) = RUNTIME.get_or_init(|| (environment, path.to_owned()));
         Ok(Self { environment, library })
     }
@@ -79,5 +80,15 @@ impl Runtime {
             [Some(PathBuf::from(".ort")), beside_program.clone(), beside_program.map(|dir| dir.join("../../.ort"))];
         let mut paths = candidates.into_iter().flatten().map(|dir| dir.join(NAME));
         paths.find(|path| path.is_file()).unwrap_or_else(|| PathBuf::from(".ort").join(NAME))
+    }
+}
+
+/// What the library says goes where oddlog's own log goes. Its errors come back from the call that made them, too, and
+/// whoever called tells them in context.
+fn log(level: LogLevel, _: &str, _: &str, place: &str, message: &str) {
+    let message = message.trim_end();
+    match level {
+        LogLevel::Fatal => tracing::error!(target: "onnxruntime", place, "{message}"),
+        _ => tracing::debug!(target: "onnxruntime", place, "{message}"),
     }
 }

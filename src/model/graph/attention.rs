@@ -2,18 +2,22 @@
 //!
 //! For queries `Q` and keys `K` of a head, a score is `Q_i . K_j + Q_i . posK[i - j] + K_j . posQ[i - j]` plus the mask,
 //! where `posK` and `posQ` are looked up by bucketed distance. With the 2T rows of a table that belong to the distances
-//! `T - 1` down to `-T`, the product `M = Q table^T` has the wanted value for (i, j) in row i, column `T - 1 - i + j`: one
-//! step to the left for each row. Flattened, that is place `i (2T - 1) + (T - 1) + j`, so that dropping the first `T - 1`
-//! places and reshaping to rows of `2T - 1` puts it into column j. This is `skewed`.
+//! `T - 1` down to `-T`, the product `M = Q table^T` has the wanted value for (i, j) in row i, column `T - 1 - i + j`, from
+//! where `skew` takes it.
 //!
 //! Tensors are head-first, `[heads, batch, length, head size]`: the position products then have `batch * length` rows for
 //! each head, and nothing is broadcast. The factor `1 / sqrt(3 head size)` is in the queries' weights already.
+//!
+//! In 16 bits, that is on GPUs, what counts is how often tensors go through memory: there queries, keys and values stay as their
+//! products give them, `[batch, length, hidden]`, heads are read out of them by the matrix product itself, and one operator
+//! makes scores, softmax and the mix of values, with both position terms and the mask as its bias.
 
 use super::{
     config::DebertaConfig,
     emitter::{Emitter, MICROSOFT, Value},
     positions,
     proto::Attribute,
+    skew::Skew,
 };
 
 /// Added to the scores of padding, whose share in a softmax is then zero.
@@ -25,16 +29,14 @@ const HALF_PADDING: f32 = -30_000.0;
 pub struct Geometry {
     /// 0 for tokens, a large negative number for padding: `[1, batch, 1, length]`.
     mask: Value,
-    length: Value,
-    length_less_1: Value,
-    /// One more than the last place that [`skewed`](Self::skewed) keeps.
-    skew_end: Value,
+    /// The same for each score, in 16 bits: `[heads, batch, length, length]`.
+    mask_of_scores: Option<Value>,
+    skew: Skew,
+    heads: usize,
     /// `[heads, batch, -1]`
     flat: Value,
-    /// `[heads, batch, length, 2 length - 1]`
-    skew: Value,
-    /// `[heads, -1, head size]`
-    rows_of_heads: Value,
+    /// `[heads, -1, head size]`, `[-1, heads, head size]`
+    rows_of_heads: [Value; 2],
     /// `[batch, length, 3, heads, head size]`, `[batch, length, 2, heads, head size]`, `[batch, 1, heads, head size]`
     split: [Value; 3],
     /// `[batch, length, hidden]`, `[batch, 1, hidden]`
@@ -70,16 +72,24 @@ impl Geometry {
             let axis = graph.ints(&[axis]);
             graph.op("Gather", &[&shape, &axis], &[])
         });
-        let twice = graph.op("Mul", &[&length, &two], &[]);
-        let length_less_1 = graph.op("Sub", &[&length, &one], &[]);
-        let twice_length_less_1 = graph.op("Sub", &[&twice, &one], &[]);
-        let kept = graph.op("Mul", &[&length, &twice_length_less_1], &[]);
-        let skew_end = graph.op("Add", &[&length_less_1, &kept], &[]);
+        let skew = if graph.is_half() {
+            let axis = graph.int(1);
+            let length = graph.op("Gather", &[&shape, &axis], &[]);
+            Skew::pick(graph, &length)
+        } else {
+            let twice = graph.op("Mul", &[&length, &two], &[]);
+            let length_less_1 = graph.op("Sub", &[&length, &one], &[]);
+            let twice_less_1 = graph.op("Sub", &[&twice, &one], &[]);
+            let kept = graph.op("Mul", &[&length, &twice_less_1], &[]);
+            let end = graph.op("Add", &[&length_less_1, &kept], &[]);
+            let rows = [&heads, &batch, &length, &twice_less_1];
+            let rows = graph.op("Concat", &rows, &[Attribute::Int("axis", 0)]);
+            Skew::Cut { length: length.clone(), length_less_1, end, rows }
+        };
 
         let mut dims = |parts: &[&Value]| graph.op("Concat", parts, &[Attribute::Int("axis", 0)]);
         let flat = dims(&[&heads, &batch, &less]);
-        let skew = dims(&[&heads, &batch, &length, &twice_length_less_1]);
-        let rows_of_heads = dims(&[&heads, &less, &size]);
+        let rows_of_heads = [dims(&[&heads, &less, &size]), dims(&[&less, &heads, &size])];
         let split = [
             dims(&[&batch, &length, &three, &heads, &size]),
             dims(&[&batch, &length, &two, &heads, &size]),
@@ -102,13 +112,18 @@ impl Geometry {
         let (axes, padding) = (graph.ints(&[0, 2]), graph.op("Sub", &[&full, mask], &[]));
         let mask = graph.op("Mul", &[&padding, &large], &[]);
         let mask = graph.op("Unsqueeze", &[&mask, &axes], &[]);
+        // As large as what it is added to, so that a GPU adds all at once.
+        let mask_of_scores = graph.is_half().then(|| {
+            let scores = [&heads, &batch, &length, &length];
+            let scores = graph.op("Concat", &scores, &[Attribute::Int("axis", 0)]);
+            graph.op("Expand", &[&mask, &scores], &[])
+        });
         Self {
             mask,
-            length,
-            length_less_1,
-            skew_end,
-            flat,
+            mask_of_scores,
             skew,
+            heads: config.heads,
+            flat,
             rows_of_heads,
             split,
             merged,
@@ -127,11 +142,24 @@ impl Geometry {
 
         let content = times_transposed(graph, &q, &k);
         let to_position = self.products(graph, &q, &tables.keys, &self.rows_down);
-        let to_position = self.skewed(graph, &to_position);
+        let to_position = self.skew.of_queries(graph, &to_position);
         let to_content = self.products(graph, &k, &tables.queries, &self.rows_up);
-        let to_content = self.skewed(graph, &to_content);
-        let to_content = graph.op("Transpose", &[&to_content], &[Attribute::Ints("perm", &[0, 1, 3, 2])]);
+        let to_content = self.skew.of_keys(graph, &to_content);
         self.mixed(graph, [&content, &to_position, &to_content], &v, &self.merged[0])
+    }
+
+    /// The same by one operator, from queries, keys and values `[batch, length, hidden]`.
+    pub fn attend_fused(&self, graph: &mut Emitter, [q, k, v]: [&Value; 3], tables: &PositionTables) -> Value {
+        let to_position = self.products_of_tokens(graph, q, &tables.keys, &self.rows_down);
+        let to_position = self.skew.of_queries(graph, &to_position);
+        let to_content = self.products_of_tokens(graph, k, &tables.queries, &self.rows_up);
+        let to_content = self.skew.of_keys(graph, &to_content);
+        let mask = self.mask_of_scores.as_ref().unwrap_or(&self.mask);
+        let bias = graph.op("Sum", &[&to_position, &to_content, mask], &[]);
+        let bias = graph.op("Transpose", &[&bias], &[Attribute::Ints("perm", &[1, 0, 2, 3])]);
+        let none = Value::none();
+        let attributes = [Attribute::Int("num_heads", self.heads as i64), Attribute::Float("scale", 1.0)];
+        graph.op_of(MICROSOFT, "MultiHeadAttention", &[q, k, v, &none, &none, &bias], &attributes)
     }
 
     /// The first tokens: `[batch, length, hidden]` to `[batch, 1, hidden]`.
@@ -165,20 +193,21 @@ impl Geometry {
         self.mixed(graph, [&content, &to_position, &to_content], &v, &self.merged[1])
     }
 
-    /// The products of `x` `[heads, batch, any, head size]` with the `rows` of `table`: `[heads, batch * any, rows]`.
+    /// The products of `x` `[heads, batch, any, head size]` with the `rows` of `table`, `[heads, batch, any x rows]`.
     fn products(&self, graph: &mut Emitter, x: &Value, table: &Value, rows: &Value) -> Value {
-        let x = graph.op("Reshape", &[x, &self.rows_of_heads], &[]);
+        let x = graph.op("Reshape", &[x, &self.rows_of_heads[0]], &[]);
         let table = graph.op("Gather", &[table, rows], &[Attribute::Int("axis", 1)]);
-        times_transposed(graph, &x, &table)
+        let products = times_transposed(graph, &x, &table);
+        graph.op("Reshape", &[&products, &self.flat], &[])
     }
 
-    /// `[heads, batch * length, 2 length]` to `[heads, batch, length, length]`; see above.
-    fn skewed(&self, graph: &mut Emitter, products: &Value) -> Value {
-        let (zero, axis2, axis3) = (graph.ints(&[0]), graph.ints(&[2]), graph.ints(&[3]));
-        let flat = graph.op("Reshape", &[products, &self.flat], &[]);
-        let kept = graph.op("Slice", &[&flat, &self.length_less_1, &self.skew_end, &axis2], &[]);
-        let skewed = graph.op("Reshape", &[&kept, &self.skew], &[]);
-        graph.op("Slice", &[&skewed, &zero, &self.length, &axis3], &[])
+    /// The same of `x` `[batch, length, hidden]`.
+    fn products_of_tokens(&self, graph: &mut Emitter, x: &Value, table: &Value, rows: &Value) -> Value {
+        let x = graph.op("Reshape", &[x, &self.rows_of_heads[1]], &[]);
+        let table = graph.op("Gather", &[table, rows], &[Attribute::Int("axis", 1)]);
+        let attributes = [Attribute::Int("transBatchA", 1), Attribute::Int("transB", 1)];
+        let products = graph.op_of(MICROSOFT, "FusedMatMul", &[&x, &table], &attributes);
+        graph.op("Reshape", &[&products, &self.flat], &[])
     }
 
     /// The values mixed by the softmax of the scores, heads side by side in the shape `merged`.

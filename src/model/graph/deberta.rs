@@ -135,30 +135,39 @@ impl Builder<'_> {
             queries: self.position_table(&format!("{name}.position_queries"), relative, &query)?,
         };
 
-        let (residual, attended) = if layer + 1 < self.config.layers {
-            let qkv = Linear::side_by_side(&[&query, &key, &value]);
-            let qkv = self.linear(&qkv, &format!("{name}.attention.qkv"), x, Activation::None)?;
-            let attended = match layout {
-                Layout::Padded(geometry) => geometry.attend(self.graph, &qkv, &tables),
-                Layout::Packed(packed) => packed.attend(self.graph, &qkv, &qkv, &tables),
-            };
-            (x.clone(), attended)
-        } else {
-            let kv = Linear::side_by_side(&[&key, &value]);
-            let kv = self.linear(&kv, &format!("{name}.attention.kv"), x, Activation::None)?;
-            let first = match layout {
-                Layout::Padded(geometry) => geometry.first(self.graph, x),
-                Layout::Packed(packed) => packed.first(self.graph, x),
-            };
-            let q = self.linear(&query, &format!("{name}.attention.q"), &first, Activation::None)?;
-            let attended = match layout {
-                Layout::Padded(geometry) => geometry.attend_first(self.graph, &q, &kv, &tables),
-                Layout::Packed(packed) => packed.attend(self.graph, &q, &kv, &tables),
-            };
-            (first, attended)
-        };
         let output = format!("{name}.attention.output");
         let dense = Linear::read(self.weights, &format!("{output}.dense"), hidden, hidden)?;
+        let inner = layer + 1 < self.config.layers;
+        let (dense, residual, attended) =
+            if let (true, true, Layout::Padded(geometry)) = (inner, self.graph.is_half(), layout) {
+                // What values have in common goes through the softmax unchanged.
+                let (value, shift) = value.without_bias();
+                let [q, k, v] = [("query", &query), ("key", &key), ("value", &value)]
+                    .map(|(part, layer)| self.linear(layer, &format!("{name}.attention.{part}"), x, Activation::None));
+                let attended = geometry.attend_fused(self.graph, [&q?, &k?, &v?], &tables);
+                (dense.after(&shift), x.clone(), attended)
+            } else if inner {
+                let qkv = Linear::side_by_side(&[&query, &key, &value]);
+                let qkv = self.linear(&qkv, &format!("{name}.attention.qkv"), x, Activation::None)?;
+                let attended = match layout {
+                    Layout::Padded(geometry) => geometry.attend(self.graph, &qkv, &tables),
+                    Layout::Packed(packed) => packed.attend(self.graph, &qkv, &qkv, &tables),
+                };
+                (dense, x.clone(), attended)
+            } else {
+                let kv = Linear::side_by_side(&[&key, &value]);
+                let kv = self.linear(&kv, &format!("{name}.attention.kv"), x, Activation::None)?;
+                let first = match layout {
+                    Layout::Padded(geometry) => geometry.first(self.graph, x),
+                    Layout::Packed(packed) => packed.first(self.graph, x),
+                };
+                let q = self.linear(&query, &format!("{name}.attention.q"), &first, Activation::None)?;
+                let attended = match layout {
+                    Layout::Padded(geometry) => geometry.attend_first(self.graph, &q, &kv, &tables),
+                    Layout::Packed(packed) => packed.attend(self.graph, &q, &kv, &tables),
+                };
+                (dense, first, attended)
+            };
         let x = self.residual(&dense, &attended, &residual, &output)?;
         let prefix = format!("{name}.intermediate.dense");
         let wide = Linear::read(self.weights, &prefix, intermediate, hidden)?;

@@ -35,6 +35,11 @@ impl Value {
     fn new(name: impl AsRef<str>) -> Self {
         Self { name: name.as_ref().into(), half: false }
     }
+
+    /// What stands for an input that an operator can do without.
+    pub fn none() -> Self {
+        Self::new("")
+    }
 }
 
 /// The graph so far.

@@ -9,7 +9,8 @@ use super::{error::GraphError, proto::Element};
 const OVERFLOW: f32 = 65520.0;
 
 /// Operators that move numbers without changing them.
-pub const MOVES: [&str; 8] = ["Concat", "Gather", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"];
+pub const MOVES: [&str; 9] =
+    ["Concat", "Expand", "Gather", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"];
 
 /// The numbers between a graph's first and last layers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

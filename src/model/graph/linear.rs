@@ -66,6 +66,22 @@ impl Linear {
         self
     }
 
+    /// The layer with a bias of zero, and the bias that it had.
+    pub fn without_bias(mut self) -> (Self, Vec<f32>) {
+        let none = vec![0.0; self.outputs()];
+        let bias = std::mem::replace(&mut self.bias, none);
+        (self, bias)
+    }
+
+    /// The layer that gives for `x` what this one gives for `x + shift`.
+    pub fn after(mut self, shift: &[f32]) -> Self {
+        for (bias, weight) in self.bias.iter_mut().zip(self.weight.chunks_exact(self.inputs)) {
+            let added: f64 = weight.iter().zip(shift).map(|(w, s)| f64::from(*w) * f64::from(*s)).sum();
+            *bias = (f64::from(*bias) + added) as f32;
+        }
+        self
+    }
+
     /// One layer that gives the outputs of `layers`, which have inputs of the same width, side by side.
     pub fn side_by_side(layers: &[&Self]) -> Self {
         Self {
@@ -89,6 +105,9 @@ impl Linear {
     ) -> Result<Value, GraphError> {
         if precision == Precision::Int8 {
             return self.emit_fused(graph, name, x, activation);
+        }
+        if self.bias.iter().all(|bias| *bias == 0.0) && activation == Activation::None && graph.is_half() {
+            return self.emit_plain(graph, precision, name, x);
         }
         let (y, bias) = self.emit_product(graph, precision, name, x)?;
         if precision == Precision::Fp32 && activation == Activation::Gelu {
@@ -124,7 +143,12 @@ impl Linear {
             let (y, bias) = self.emit_product(graph, precision, name, x)?;
             return Ok(graph.op_of(ODDLOG, "BiasNorm", &[&y, &bias, residual, gain, shift], &[epsilon]));
         }
-        // ONNX Runtime's SkipLayerNormalization would be one operator, and made the whole graph 7 % slower.
+        if graph.is_half() {
+            let (y, bias) = self.emit_product(graph, precision, name, x)?;
+            let inputs = [&y, residual, gain, shift, &bias];
+            return Ok(graph.op_of(MICROSOFT, "SkipLayerNormalization", &inputs, &[epsilon]));
+        }
+        // On processors that operator made the whole graph 7 % slower.
         let y = self.emit(graph, precision, name, x, Activation::None)?;
         let sum = graph.op("Add", &[&y, residual], &[]);
         Ok(graph.op("LayerNormalization", &[&sum, gain, shift], &[Attribute::Int("axis", -1), epsilon]))

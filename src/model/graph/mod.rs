@@ -20,6 +20,7 @@ mod linear;
 mod packed;
 mod positions;
 mod proto;
+mod skew;
 mod stage;
 mod weights;
 
@@ -35,7 +36,7 @@ pub use error::GraphError;
 pub use stage::{MARKER, Stage};
 
 /// Version of the graph that is made from a checkpoint. It changes whenever the same checkpoint gives another graph.
-pub const GRAPH_VERSION: u32 = 3;
+pub const GRAPH_VERSION: u32 = 4;
 
 const GRAPH_FILE: &str = "model.onnx";
 const DATA_FILE: &str = "model.onnx.data";

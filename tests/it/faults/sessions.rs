@@ -3,7 +3,10 @@
 use std::{sync::atomic::Ordering, time::Duration};
 
 use futures_util::future::join_all;
-use oddlog::{device::fake::Step, error::RequestError};
+use oddlog::{
+    device::{FakeDevice, fake::Step},
+    error::RequestError,
+};
 
 use super::{failing_maker, hang, impatient, of_device, patient, rebuilds, scripted, start};
 use crate::engine::{batches, classify, lines, metric, model, spawn, until};
@@ -19,6 +22,48 @@ async fn a_device_that_panicked_is_made_anew() {
         assert!(classify(&handle, "again").await.is_ok());
         assert_eq!(rebuilds(&handle, "panic", "made"), f64::from(times));
     }
+}
+
+/// Its logs are not to blame: they are refused, which clients may try again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_that_runs_nothing_any_more_is_made_anew() {
+    let (device, script) = scripted("fake:0");
+    let engine = start(&model(), vec![device.maker()], patient());
+    let handle = engine.handle();
+    for (times, fault) in [Step::Fail, Step::OutOfMemory].into_iter().enumerate() {
+        // The run, and the one that is known to work.
+        script.send(fault.clone()).unwrap();
+        script.send(fault).unwrap();
+        assert_eq!(classify(&handle, "alone").await.unwrap_err(), RequestError::Unavailable);
+        until(|| handle.can_answer()).await;
+        assert!(classify(&handle, "again").await.is_ok());
+        assert_eq!(rebuilds(&handle, "broken", "made"), times as f64 + 1.0);
+    }
+    script.send(Step::Fail).unwrap();
+    assert_eq!(classify(&handle, "its own fault").await.unwrap_err(), RequestError::Inference);
+    assert_eq!(rebuilds(&handle, "broken", "made"), 2.0);
+}
+
+/// It fails much faster than the other one works, and must not get all the logs for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broken_device_gets_no_more_logs() {
+    let (device, script) = scripted("fake:0");
+    let (maker, failures) = failing_maker(device);
+    let slow = FakeDevice::new("fake:1", 2).taking(Duration::from_millis(5), Duration::ZERO);
+    let engine = start(&model(), vec![maker, slow.maker()], patient());
+    let handle = engine.handle();
+    failures.store(usize::MAX, Ordering::SeqCst);
+    for _ in 0..1000 {
+        script.send(Step::Fail).unwrap();
+    }
+    until(|| handle.can_answer()).await;
+    let answers = join_all(spawn(&handle, &lines(400))).await;
+    let refused = answers.iter().filter(|a| matches!(a, Ok(Err(RequestError::Unavailable)))).count();
+    let answered = answers.iter().filter(|a| matches!(a, Ok(Ok(_)))).count();
+    // What was in the run that told.
+    assert!(refused <= 64 && refused + answered == 400, "{refused} refused, {answered} answered");
+    assert_eq!(of_device(&handle, "up"), 0.0);
+    assert!(handle.can_answer());
 }
 
 #[tokio::test(flavor = "multi_thread")]

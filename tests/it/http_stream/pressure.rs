@@ -133,5 +133,7 @@ fn memory_does_not_depend_on_the_length_of_the_body() {
     let after = peak(&server);
     server.kill().unwrap();
     server.wait().unwrap();
-    assert!(after < before + (40 << 10), "from {before} to {after} KiB at most");
+    // What lies about for a moment depends on how busy the machine is: seen were 65 MB more. A body that is kept would be
+    // 250 MB more.
+    assert!(after < before + (100 << 10), "from {before} to {after} KiB at most");
 }

@@ -1,8 +1,10 @@
 //! What the integration tests share: a running server and a client that sends exactly what it is told to.
 
 pub mod client;
+#[cfg(not(fuzzing))] // they need the program, which fuzz targets are not built with
+pub mod fake_cuda;
 pub mod frames;
-#[cfg(not(fuzzing))] // it needs the program, which fuzz targets are not built with
+#[cfg(not(fuzzing))]
 pub mod process;
 pub mod server;
 

@@ -24,11 +24,11 @@ pub enum Run {
     Panics,
 }
 
-/// A fake device that waits for its cue before each run but its first; freely fine once there is nobody to give any.
+/// A fake device that waits for its cue before each run but those that try it; freely fine once there is nobody to give any.
 struct Scripted {
     inner: FakeDevice,
     cues: Receiver<Run>,
-    is_new: bool,
+    is_tried: bool,
 }
 
 impl Device for Scripted {
@@ -37,13 +37,16 @@ impl Device for Scripted {
     }
 
     fn run(&mut self, inputs: &InputTensors, logits: &mut Vec<f32>) -> Result<(), DeviceError> {
-        // The engine tries each device before it takes it, also one made anew after a panic.
-        if std::mem::take(&mut self.is_new) {
+        // The engine tries each device before it takes it, also one made anew after a panic, and after a run that failed.
+        if std::mem::take(&mut self.is_tried) {
             return self.inner.run(inputs, logits);
         }
         match self.cues.recv().unwrap_or(Run::Fine) {
             Run::Fine => self.inner.run(inputs, logits),
-            Run::Fails => Err(DeviceError::Failed("it was told to fail".into())),
+            Run::Fails => {
+                self.is_tried = true;
+                Err(DeviceError::Failed("it was told to fail".into()))
+            }
             Run::Panics => panic!("the device was told to panic"),
         }
     }
@@ -70,7 +73,7 @@ impl Stage {
     pub fn with(model: &Model, batching: &Batching, cache: &Cache) -> Self {
         let (cue, cues) = bounded(4096);
         let taken = cues.clone();
-        let make = move || Ok(Scripted { inner: FakeDevice::new("fake:0", 2), cues: taken.clone(), is_new: true });
+        let make = move || Ok(Scripted { inner: FakeDevice::new("fake:0", 2), cues: taken.clone(), is_tried: true });
         let fleet = Fleet { makers: vec![DeviceMaker::new("fake:0".into(), make)], rules: Devices::default() };
         let metrics = Metrics::new().unwrap();
         let engine = Engine::start(model, fleet, &Scoring::default(), batching, metrics).unwrap();
