@@ -27,7 +27,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use oddlog::{
     config::Config,
     device::{
-        Device, DeviceError, DeviceMaker, FakeDevice, Terminate,
+        CPU_RUN_TOKENS, Device, DeviceError, DeviceMaker, FakeDevice, Terminate,
         fake::Step,
         onnx::{CpuOptions, OnnxDevice, Runtime},
     },
@@ -158,7 +158,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let model = Model::open(&args.model, config.model.max_length)?;
     let (word, token) = poison(&model, &fs::read_to_string(&args.lines)?);
     let runtime = Runtime::load(&Runtime::find(&config.devices.onnxruntime))?;
-    let options = CpuOptions { intra_op_threads: 1, max_run_tokens: config.batching.max_batch_tokens };
+    let options = CpuOptions { intra_op_threads: 1, max_run_tokens: config.batching.batch_tokens(CPU_RUN_TOKENS) };
     let mut faults = Faults { scripts: Vec::new(), memory: Arc::new(AtomicUsize::new(usize::MAX)), held: Vec::new() };
     let mut makers = Vec::new();
     for number in 0..args.devices {

@@ -11,7 +11,7 @@ use clap::Parser;
 use oddlog::{
     config::{Batching, Devices, Scoring},
     device::{
-        FakeDevice,
+        CPU_RUN_TOKENS, FakeDevice,
         onnx::{CpuOptions, OnnxDevice, Runtime},
     },
     engine::{Engine, Fleet},
@@ -36,7 +36,7 @@ struct Args {
 }
 
 fn fleet(args: &Args, model: &Model, batching: &Batching) -> Fleet {
-    let options = CpuOptions { intra_op_threads: 1, max_run_tokens: batching.max_batch_tokens };
+    let options = CpuOptions { intra_op_threads: 1, max_run_tokens: batching.batch_tokens(CPU_RUN_TOKENS) };
     let maker = |number: usize| match args.fake {
         true => FakeDevice::new(format!("fake:{number}"), model.spec.classes).maker(),
         false => {

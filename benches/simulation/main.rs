@@ -20,6 +20,7 @@ use clap::Parser;
 use oddlog::{
     batching::{Cost, Limits},
     config::Batching,
+    device::{CPU_RUN_TOKENS, GPU_RUN_TOKENS},
 };
 use world::{Outcome, Policy, Spec, World};
 
@@ -101,10 +102,10 @@ fn name(policy: Policy) -> &'static str {
 
 impl Bench {
     fn world<'a>(&'a self, specs: &'a [Spec], policy: Policy, rate: f64) -> World<'a> {
-        // As they are configured: for CPUs the defaults, for GPUs larger batches.
+        // As without a configuration.
         let max_tokens = match specs.iter().all(|spec| spec.cost == CORE) {
-            true => Batching::default().max_batch_tokens,
-            false => 16_384,
+            true => CPU_RUN_TOKENS,
+            false => GPU_RUN_TOKENS,
         };
         let limits = Limits {
             max_tokens,

@@ -18,7 +18,7 @@ use crate::{
     compiled::{self, Cache, Gate, Wanted},
     config::{self, Config, LogFormat, ModelPrecision},
     device::{
-        FakeDevice, Place, Placement, driver,
+        CPU_RUN_TOKENS, FakeDevice, GPU_RUN_TOKENS, Place, Placement, driver,
         onnx::{self, CpuOptions, CudaError, CudaOptions, OnnxDevice, Runtime, Survey},
     },
     engine::Fleet,
@@ -253,7 +253,7 @@ pub fn make_devices(config: &Config, model: &Model) -> Result<Fleet, StartError>
     if let Some(reason) = placement.reason.as_ref().filter(|reason| reason.is_second_best) {
         tracing::warn!("devices \"auto\" takes {}", reason.text);
     }
-    let max_run_tokens = config.batching.max_batch_tokens;
+    let max_run_tokens = config.batching.batch_tokens(CPU_RUN_TOKENS);
     let cpu = CpuOptions { intra_op_threads: config.devices.intra_op_threads, max_run_tokens };
     let mut makers = Vec::new();
     for (name, place) in placement.named() {
@@ -272,6 +272,7 @@ pub fn make_devices(config: &Config, model: &Model) -> Result<Fleet, StartError>
                 let survey = runtime.survey(&config.cuda.libraries, config.cuda.cudnn).map_err(fail)?;
                 let found = survey.gpus.into_iter().map(|(gpu, _)| gpu).find(|found| found.index == gpu);
                 let found = found.expect("a place is on a GPU that the survey found");
+                let max_run_tokens = config.batching.batch_tokens(GPU_RUN_TOKENS);
                 let memory_limit = config.cuda.memory_limit(found.memory, placement.instances(gpu));
                 let options =
                     CudaOptions { gpu, max_run_tokens, memory_limit, tf32: config.cuda.tf32, cudnn: config.cuda.cudnn };

@@ -2,18 +2,29 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{at_least_one, share};
+use super::share;
 
 /// Longest time that can be set, in ms: a day.
 const LONGEST_MS: u64 = 86_400_000;
+
+/// Tokens of a run for each of its rows, where the rows are not configured: fewer than logs usually have.
+const TOKENS_OF_A_ROW: usize = 8;
+/// A log has a row for each label.
+const LEAST_ROWS: usize = 2;
+/// Tokens that may be in the house where nothing is configured, and how many runs of each device there may be of them at least: one
+/// runs, the others must not be waited for.
+const QUEUE_TOKENS: usize = 262_144;
+const BULK_TOKENS: usize = 32_768;
+const RUNS_IN_HOUSE: usize = 4;
 
 /// `[batching]`: how requests become batches, and how many may wait.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Batching {
-    /// Most tokens in one model run: rows x padded length where the graph pads. Everywhere here tokens are such ones.
+    /// Most tokens in one model run: rows x padded length where the graph pads. Everywhere here tokens are such ones. 0 = what
+    /// suits each device.
     pub max_batch_tokens: usize,
-    /// Most rows in one model run; a log has one row for each label.
+    /// Most rows in one model run; a log has one row for each label. 0 = one for each [`TOKENS_OF_A_ROW`] tokens of a run.
     pub max_batch_rows: usize,
     /// Largest share of padding for which logs of other lengths join a batch, 0 to 1. Without effect where padding costs
     /// nothing.
@@ -26,9 +37,10 @@ pub struct Batching {
     /// Pad every run to one of a few shapes, and run all of them twice before the first request: for devices that
     /// choose kernels or reserve memory by shape.
     pub fixed_shapes: bool,
-    /// Tokens of single requests that may wait or run; beyond it 429.
+    /// Tokens of single requests that may wait or run; beyond it 429. 0 = 262,144, or four runs of each device.
     pub max_queue_tokens: usize,
-    /// Tokens of batch calls that may wait or run; the rest of a call waits for its turn.
+    /// Tokens of batch calls that may wait or run; the rest of a call waits for its turn. 0 = 32,768, or four runs of each
+    /// device.
     pub max_bulk_tokens: usize,
     /// Most tokens in one model run of batch calls, at most `max_batch_tokens`; 0 takes that. A single request
     /// may have to wait for such a run.
@@ -47,14 +59,14 @@ pub struct Batching {
 impl Default for Batching {
     fn default() -> Self {
         Self {
-            max_batch_tokens: 512,
-            max_batch_rows: 64,
+            max_batch_tokens: 0,
+            max_batch_rows: 0,
             max_padding: 0.25,
             target_run_ms: 0,
             max_queue_delay_us: 0,
             fixed_shapes: false,
-            max_queue_tokens: 262_144,
-            max_bulk_tokens: 32_768,
+            max_queue_tokens: 0,
+            max_bulk_tokens: 0,
             max_bulk_batch_tokens: 0,
             bulk_share: 0.2,
             max_queue_wait_ms: 1_500,
@@ -65,12 +77,29 @@ impl Default for Batching {
 }
 
 impl Batching {
-    /// Tokens of one model run of batch calls.
-    pub fn bulk_batch_tokens(&self) -> usize {
-        match self.max_bulk_batch_tokens {
-            0 => self.max_batch_tokens,
-            tokens => tokens.min(self.max_batch_tokens),
-        }
+    /// Tokens of one model run on a device that runs of `suited` tokens suit.
+    pub fn batch_tokens(&self, suited: usize) -> usize {
+        or(self.max_batch_tokens, suited)
+    }
+
+    /// Rows of one model run of so many `tokens`.
+    pub fn batch_rows(&self, tokens: usize) -> usize {
+        or(self.max_batch_rows, (tokens / TOKENS_OF_A_ROW).max(LEAST_ROWS))
+    }
+
+    /// Tokens of one model run of batch calls, where any may have so many `tokens`.
+    pub fn bulk_batch_tokens(&self, tokens: usize) -> usize {
+        or(self.max_bulk_batch_tokens, tokens).min(tokens)
+    }
+
+    /// Tokens of single requests that may wait or run, where all devices together run `at_once` and the largest log has `longest`.
+    pub fn queue_tokens(&self, at_once: usize, longest: usize) -> usize {
+        or(self.max_queue_tokens, (RUNS_IN_HOUSE * at_once).max(QUEUE_TOKENS).max(longest))
+    }
+
+    /// The same of batch calls.
+    pub fn bulk_tokens(&self, at_once: usize, longest: usize) -> usize {
+        or(self.max_bulk_tokens, (RUNS_IN_HOUSE * at_once).max(BULK_TOKENS).max(longest))
     }
 
     /// `longest` is what the largest log can cost, in tokens.
@@ -78,8 +107,7 @@ impl Batching {
     /// # Errors
     /// A text that names the first key that cannot be used.
     pub(super) fn check(&self, longest: usize) -> Result<(), String> {
-        at_least_one(&[("batching.max_batch_tokens", self.max_batch_tokens)])?;
-        if self.max_batch_rows < 2 {
+        if (1..LEAST_ROWS).contains(&self.max_batch_rows) {
             return Err("batching.max_batch_rows must be at least 2: a log has a row for each label".into());
         }
         share("batching.max_padding", self.max_padding)?;
@@ -101,7 +129,7 @@ impl Batching {
         for (key, tokens) in
             [("batching.max_queue_tokens", self.max_queue_tokens), ("batching.max_bulk_tokens", self.max_bulk_tokens)]
         {
-            if tokens < longest {
+            if (1..longest).contains(&tokens) {
                 return Err(format!(
                     "{key} = {tokens} is too small for one log: scoring.max_labels x model.max_length needs {longest}"
                 ));
@@ -111,5 +139,35 @@ impl Batching {
             }
         }
         Ok(())
+    }
+}
+
+/// What is configured, or else what follows from other things.
+fn or(configured: usize, otherwise: usize) -> usize {
+    if configured == 0 { otherwise } else { configured }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_configured_follows_from_the_devices() {
+        let auto = Batching::default();
+        assert_eq!((auto.batch_tokens(512), auto.batch_rows(512), auto.bulk_batch_tokens(512)), (512, 64, 512));
+        assert_eq!((auto.batch_rows(8), auto.batch_rows(16_384)), (2, 2048));
+        assert_eq!((auto.queue_tokens(1024, 8192), auto.bulk_tokens(1024, 8192)), (262_144, 32_768));
+        assert_eq!((auto.queue_tokens(131_072, 8192), auto.bulk_tokens(32_768, 8192)), (524_288, 131_072));
+        assert_eq!((auto.queue_tokens(512, 300_000), auto.bulk_tokens(512, 300_000)), (300_000, 300_000));
+        let set = Batching {
+            max_batch_tokens: 96,
+            max_batch_rows: 4,
+            max_bulk_batch_tokens: 400,
+            max_queue_tokens: 100,
+            max_bulk_tokens: 50,
+            ..auto
+        };
+        assert_eq!((set.batch_tokens(512), set.batch_rows(512), set.bulk_batch_tokens(96)), (96, 4, 96));
+        assert_eq!((set.queue_tokens(9999, 1), set.bulk_tokens(9999, 1)), (100, 50));
     }
 }

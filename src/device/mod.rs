@@ -22,6 +22,12 @@ use crate::{
     model::{InputTensors, tensors::length_multiple},
 };
 
+/// Tokens of a run that use a processor well: larger ones gain nothing, and all that is in them waits for all of it.
+pub const CPU_RUN_TOKENS: usize = 512;
+/// Tokens of a run that use a GPU well: enough that each of its kernels is busy everywhere. By arithmetic (some 3 TFLOP in a base model
+/// of 12 layers), for want of a GPU.
+pub const GPU_RUN_TOKENS: usize = 16_384;
+
 /// Why a model run failed; the text is for the operator's log, never for a client.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DeviceError {
@@ -71,6 +77,8 @@ pub struct DeviceMaker {
     pub about: String,
     /// Lengths should be a multiple of so many tokens there, a power of two.
     pub length_multiple: usize,
+    /// Tokens of a run that suit them, where nothing else is configured.
+    pub run_tokens: usize,
     /// Whether they put the tokens of all rows one behind the other: padding costs nothing there.
     pub packs: bool,
     make: Box<MakeDevice>,
@@ -85,7 +93,8 @@ impl DeviceMaker {
         mut make: impl FnMut() -> Result<D, StartError> + Send + 'static,
     ) -> Self {
         let make: Box<MakeDevice> = Box::new(move || Ok(Box::new(make()?)));
-        Self { name, about: String::new(), length_multiple: length_multiple(), packs: false, make }
+        let (about, length_multiple) = (String::new(), length_multiple());
+        Self { name, about, length_multiple, run_tokens: CPU_RUN_TOKENS, packs: false, make }
     }
 
     /// The same, with a word about what its devices run on.
@@ -96,6 +105,11 @@ impl DeviceMaker {
     /// The same for devices that want lengths of another multiple, a power of two.
     pub fn padding_to(self, length_multiple: usize) -> Self {
         Self { length_multiple, ..self }
+    }
+
+    /// The same for devices that runs of so many tokens suit.
+    pub fn suited_by(self, run_tokens: usize) -> Self {
+        Self { run_tokens, ..self }
     }
 
     /// The same for devices that pack rows, or do not.

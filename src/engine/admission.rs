@@ -65,16 +65,16 @@ impl Pool {
 }
 
 impl Admission {
-    /// `devices` empty the pools; a job counts as at least `shortest` tokens.
-    pub fn new(config: &Batching, devices: usize, shortest: usize) -> Self {
+    /// All devices together run `at_once` tokens; a job counts as `shortest` to `longest` tokens.
+    pub fn new(config: &Batching, at_once: usize, (shortest, longest): (usize, usize)) -> Self {
         Self {
-            interactive: Pool::new(config.max_queue_tokens),
-            bulk: Pool::new(config.max_bulk_tokens),
+            interactive: Pool::new(config.queue_tokens(at_once, longest)),
+            bulk: Pool::new(config.bulk_tokens(at_once, longest)),
             line: AtomicUsize::new(0),
             max_wait: Duration::from_millis(config.max_queue_wait_ms),
             bulk_share: config.bulk_share,
             shortest,
-            little: 2 * devices * config.max_batch_tokens,
+            little: 2 * at_once,
             rate: Arc::new(Rate::new(Instant::now())),
             run_us: AtomicU64::new(0),
         }

@@ -14,14 +14,14 @@ use crossbeam_channel::{Receiver, Sender};
 use super::{admission::Admission, health::Health, slot::Slot};
 use crate::{
     batching::{Batcher, Entry, Job, JobError, JobResult, Limits},
-    config::Devices,
+    config::{Batching, Devices},
     metrics::Metrics,
     model::{InputTensors, Padding, PairTokenizer},
 };
 
 pub(super) struct Crew {
     pub batcher: Arc<Batcher>,
-    pub limits: Limits,
+    pub batching: Batching,
     /// How long a run should take; zero: as long as the limits let it.
     pub target_run: Duration,
     pub tokenizer: Arc<PairTokenizer>,
@@ -46,6 +46,21 @@ pub(super) struct Crew {
 }
 
 impl Crew {
+    /// What a device takes at once that runs of `suited` tokens suit.
+    pub fn limits(&self, suited: usize) -> Limits {
+        let max_tokens = self.batching.batch_tokens(suited);
+        Limits {
+            max_tokens,
+            max_bulk_tokens: self.batching.bulk_batch_tokens(max_tokens),
+            max_rows: self.batching.batch_rows(max_tokens),
+            max_padding: self.batching.max_padding,
+            max_padding_tokens: usize::MAX,
+            bulk_share: self.batching.bulk_share,
+            max_delay: Duration::from_micros(self.batching.max_queue_delay_us),
+            aim: None,
+        }
+    }
+
     /// Answers one job.
     pub fn send(&self, entry: Entry<Job>, result: JobResult) {
         // Whoever does not wait any more has been counted where they left.

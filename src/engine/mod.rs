@@ -37,13 +37,16 @@ pub use handle::{Classified, Encoded, Handle, StageTimes, Timeouts};
 pub use vitals::{DeviceState, Fault};
 
 use crate::{
-    batching::{Batcher, Costs, Desk, Inbox, Limits},
+    batching::{Batcher, Costs, Desk, Inbox},
     classify::{Head, Task},
     config::{Batching, Devices, Scoring},
-    device::{Device, DeviceMaker},
+    device::{CPU_RUN_TOKENS, Device, DeviceMaker},
     error::StartError,
     metrics::Metrics,
-    model::{InputTensors, Model, Padding, Shapes, tensors::length_multiple},
+    model::{
+        InputTensors, Model, Padding, Shapes,
+        tensors::{MIN_ROWS, length_multiple},
+    },
 };
 use admission::Admission;
 use aside::Aside;
@@ -89,7 +92,9 @@ impl Engine {
         let Fleet { makers, rules } = fleet;
         let task = Task::configured(scoring, &model.tokenizer)?;
         let padding = padding(model, &makers, scoring, batching);
-        let admission = Arc::new(Admission::new(batching, makers.len(), padding.least()));
+        let at_once = makers.iter().map(|maker| batching.batch_tokens(maker.run_tokens)).sum();
+        let longest = scoring.max_labels * model.tokenizer.max_length();
+        let admission = Arc::new(Admission::new(batching, at_once, (padding.least(), longest)));
         let health = Arc::new(Health::new(&rules, &makers, Instant::now()));
         let desk = Desk::new(makers.len(), padding.is_free());
         let (inbox, batcher) = Batcher::new(admission.max_jobs(), desk, admission.rate().clone(), metrics.clone());
@@ -99,7 +104,7 @@ impl Engine {
         let (keep_open, closing) = bounded(0);
         let crew = Arc::new(Crew {
             batcher,
-            limits: limits(batching),
+            batching: batching.clone(),
             target_run: Duration::from_millis(batching.target_run_ms),
             tokenizer: model.tokenizer.clone(),
             pad_id: model.spec.pad_id,
@@ -162,25 +167,13 @@ impl Engine {
     }
 }
 
-fn limits(batching: &Batching) -> Limits {
-    Limits {
-        max_tokens: batching.max_batch_tokens,
-        max_bulk_tokens: batching.bulk_batch_tokens(),
-        max_rows: batching.max_batch_rows,
-        max_padding: batching.max_padding,
-        max_padding_tokens: usize::MAX,
-        bulk_share: batching.bulk_share,
-        max_delay: Duration::from_micros(batching.max_queue_delay_us),
-        aim: None,
-    }
-}
-
 /// What runs are padded to. One queue is before all devices: padding is free if it is so for all of them, and else the largest
 /// multiple that any of them wants holds for all.
 fn padding(model: &Model, makers: &[DeviceMaker], scoring: &Scoring, batching: &Batching) -> Padding {
     if batching.fixed_shapes {
-        let rows = batching.max_batch_rows.max(scoring.max_labels);
-        return Padding::Shapes(Shapes::new(batching.max_batch_tokens, rows, model.tokenizer.max_length()));
+        let tokens = makers.iter().map(|maker| batching.batch_tokens(maker.run_tokens)).max().unwrap_or(CPU_RUN_TOKENS);
+        let rows = batching.batch_rows(tokens).max(scoring.max_labels);
+        return Padding::Shapes(Shapes::new(tokens, rows, model.tokenizer.max_length()));
     }
     if !makers.is_empty() && makers.iter().all(|maker| maker.packs) {
         return Padding::Free;
@@ -218,18 +211,21 @@ fn make(seat: usize, mut maker: DeviceMaker, crew: &Crew) -> Result<(Arc<Slot>, 
         Ok(Ok(())) => {}
     }
     let now = Instant::now();
-    let costs = warm_up(device.as_mut(), crew).map_err(fail)?;
+    let most = crew.limits(maker.run_tokens).max_tokens;
+    let costs = warm_up(device.as_mut(), crew, most).map_err(fail)?;
     crew.health.succeeded(Instant::now());
     let pace = Pace::new(crew.padding.tokens(&crew.first_run), now - started, now);
     Ok((Arc::new(Slot::new(seat, maker, device.as_ref(), (pace, costs), crew)), device))
 }
 
-/// Runs every fixed shape, so that no request waits for a device to get to know it: once to get to know it, and once more
-/// to learn what it costs then.
-fn warm_up(device: &mut dyn Device, crew: &Crew) -> Result<Costs, String> {
+/// Runs every fixed shape that a run of at most so many tokens can have, so that no request waits for a device to get to know it:
+/// once to get to know it, and once more to learn what it costs then.
+fn warm_up(device: &mut dyn Device, crew: &Crew, most: usize) -> Result<Costs, String> {
     let mut costs = Costs::default();
     let Padding::Shapes(shapes) = &crew.padding else { return Ok(costs) };
-    let (all, started, mut logits) = (shapes.all(), Instant::now(), Vec::new());
+    let (mut all, started, mut logits) = (shapes.all(), Instant::now(), Vec::new());
+    // Rows are padded to a power of two.
+    all.retain(|(rows, len)| rows * len < 2 * most || *rows == MIN_ROWS);
     let (runs, told) = (2 * all.len(), all.len().div_ceil(2));
     for (done, (rows, len)) in all.iter().chain(&all).copied().enumerate() {
         if done % told == 0 {

@@ -31,6 +31,8 @@ pub(super) struct Slot {
     pub first_pace: Pace,
     /// Its number.
     pub seat: usize,
+    /// Tokens of a run that suit it.
+    pub run_tokens: usize,
     /// What its runs cost, whichever thread works here.
     pub costs: Mutex<Costs>,
     vitals: Arc<Vitals>,
@@ -92,6 +94,7 @@ impl Slot {
             metrics: crew.metrics.device(&maker.name),
             first_pace,
             seat,
+            run_tokens: maker.run_tokens,
             vitals: crew.health.vitals[seat].clone(),
             costs: Mutex::new(costs),
             maker: Mutex::new(maker),

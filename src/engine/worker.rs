@@ -74,12 +74,13 @@ impl Worker {
 
     /// A thread for a slot whose last one hangs.
     pub fn replacement(crew: Arc<Crew>, slot: Arc<Slot>, number: u64) -> Self {
-        let budget = Budget::new(crew.limits.max_tokens);
+        let limits = crew.limits(slot.run_tokens);
+        let budget = Budget::new(limits.max_tokens);
         slot.takes(budget.tokens());
         let mut worker = Self {
             pace: slot.first_pace,
             name: slot.name.as_str().into(),
-            asker: Asker { seat: slot.seat, limits: crew.limits, cost: None, probe_after: None },
+            asker: Asker { seat: slot.seat, limits, cost: None, probe_after: None },
             crew,
             slot,
             number,

@@ -2,7 +2,10 @@
 
 use serde::Serialize;
 
-use crate::config::Config;
+use crate::{
+    config::Config,
+    device::{CPU_RUN_TOKENS, GPU_RUN_TOKENS},
+};
 
 /// Most ways to divide the cores that are tried.
 const MOST_SHAPES: usize = 8;
@@ -21,12 +24,13 @@ pub struct Candidate {
 }
 
 impl Candidate {
-    /// What `config` says, on `cores` cores.
-    pub fn of(config: &Config, cores: usize) -> Self {
+    /// What `config` says, on `cores` cores, for devices of one `kind`.
+    pub fn of(config: &Config, cores: usize, kind: &str) -> Self {
+        let suited = if is_gpu(kind) { GPU_RUN_TOKENS } else { CPU_RUN_TOKENS };
         Self {
             instances: config.devices.workers(cores).len(),
             intra_op_threads: config.devices.intra_op_threads,
-            max_batch_tokens: config.batching.max_batch_tokens,
+            max_batch_tokens: config.batching.batch_tokens(suited),
             max_queue_delay_us: config.batching.max_queue_delay_us,
         }
     }
@@ -60,10 +64,12 @@ impl Grid {
     /// The values worth trying on `cores` cores; fewer if `quick`. Devices other than the CPU have no threads.
     pub fn new(cores: usize, kind: &str, quick: bool) -> Self {
         let shapes = if kind == "cpu" { cpu_shapes(cores) } else { vec![(1, 1), (2, 1), (4, 1)] };
-        match quick {
-            true => Self { shapes, tokens: vec![256, 512, 1024], delays: vec![0, 2000] },
-            false => Self { shapes, tokens: vec![256, 512, 1024, 2048], delays: vec![0, 1000, 4000] },
-        }
+        let (usual, delays) = match quick {
+            true => (vec![256, 512, 1024], vec![0, 2000]),
+            false => (vec![256, 512, 1024, 2048], vec![0, 1000, 4000]),
+        };
+        let times = if is_gpu(kind) { GPU_RUN_TOKENS / CPU_RUN_TOKENS } else { 1 };
+        Self { shapes, tokens: usual.into_iter().map(|tokens| tokens * times).collect(), delays }
     }
 
     /// `from` with each value of one axis, but not `from` itself.
@@ -79,6 +85,10 @@ impl Grid {
         };
         all.into_iter().filter(|c| *c != from).collect()
     }
+}
+
+fn is_gpu(kind: &str) -> bool {
+    kind.starts_with("cuda")
 }
 
 /// All cores in use first, from many small sessions to one large; then half of the cores.
@@ -107,7 +117,7 @@ mod tests {
     #[test]
     fn a_candidate_comes_back_from_the_configuration_it_made() {
         let config = Config::default();
-        let current = Candidate::of(&config, 4);
+        let current = Candidate::of(&config, 4, "cpu");
         assert_eq!((current.instances, current.intra_op_threads), (4, 1));
         for axis in 0..AXES {
             let grid = Grid::new(4, "cpu", false);
@@ -116,7 +126,7 @@ mod tests {
             for candidate in neighbours {
                 let applied = candidate.apply(&config, "cpu");
                 applied.check().unwrap();
-                assert_eq!(Candidate::of(&applied, 4), candidate);
+                assert_eq!(Candidate::of(&applied, 4, "cpu"), candidate);
             }
         }
     }

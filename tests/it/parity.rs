@@ -10,7 +10,7 @@ use futures_util::{StreamExt, stream};
 use oddlog::{
     config::{Batching, Devices, Scoring},
     device::{
-        Device,
+        CPU_RUN_TOKENS, Device,
         onnx::{CpuOptions, OnnxDevice, Runtime},
     },
     engine::{Class, Engine, Fleet, Handle},
@@ -71,7 +71,7 @@ fn lines() -> Vec<String> {
 
 fn start(model: &Model) -> Engine {
     let batching = Batching::default();
-    let devices = two_devices(model, batching.max_batch_tokens);
+    let devices = two_devices(model, CPU_RUN_TOKENS);
     Engine::start(model, devices, &Scoring::default(), &batching, Metrics::new().unwrap()).unwrap()
 }
 

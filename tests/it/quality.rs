@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, fs};
 
 use oddlog::{
     config::{Batching, Scoring},
+    device::CPU_RUN_TOKENS,
     engine::{Class, Engine},
     metrics::Metrics,
 };
@@ -23,7 +24,7 @@ fn rows(file: &str) -> Vec<Vec<String>> {
 fn start(onnx: &str) -> Engine {
     let model = shipped(onnx);
     let batching = Batching::default();
-    let devices = two_devices(&model, batching.max_batch_tokens);
+    let devices = two_devices(&model, CPU_RUN_TOKENS);
     Engine::start(&model, devices, &Scoring::default(), &batching, Metrics::new().unwrap()).unwrap()
 }
 

@@ -79,7 +79,7 @@ async fn a_slow_device_helps_with_a_long_queue_only() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_left_to_a_faster_device_wakes_it() {
     let taking = |name, us, ns| FakeDevice::new(name, 2).taking(Duration::from_micros(us), Duration::from_nanos(ns));
-    let engine = start(vec![taking("even", 10_000, 2_000), taking("steep", 0, 100_000)]);
+    let engine = start(vec![taking("even", 2_000, 2_000), taking("steep", 0, 100_000)]);
     let handle = engine.handle();
     teach(&handle, &["even", "steep"]).await;
     let left = || of_device(&handle, "oddlog_device_left_to_faster_total", "steep");
@@ -140,4 +140,33 @@ async fn a_slow_device_takes_all_when_the_fast_one_hangs() {
         answer.await.unwrap().unwrap();
     }
     assert!(engine.shutdown(Duration::from_secs(30)));
+}
+
+/// What a GPU takes at once would keep a processor busy for seconds.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_device_takes_runs_of_the_size_that_suits_it() {
+    for (configured, most) in [(0, [512, 4096]), (256, [256, 256])] {
+        let (told, shapes): (Vec<_>, Vec<_>) = (0..2).map(|_| bounded(1000)).unzip();
+        let makers = ["small", "large"]
+            .into_iter()
+            .zip(told)
+            .zip([512, 4096])
+            .map(|((name, told), tokens)| device(name, 20).telling(told).maker().suited_by(tokens));
+        let fleet = Fleet { makers: makers.collect(), rules: Devices::default() };
+        let batching = Batching {
+            max_batch_tokens: configured,
+            max_queue_wait_ms: 60_000,
+            request_timeout_ms: 60_000,
+            ..Batching::default()
+        };
+        let engine = Engine::start(&model(), fleet, &Scoring::default(), &batching, Metrics::new().unwrap()).unwrap();
+        for answer in spawn(&engine.handle(), &lines(600)) {
+            answer.await.unwrap().unwrap();
+        }
+        for (shapes, most) in shapes.iter().zip(most) {
+            let largest = shapes.try_iter().map(|(rows, len)| rows * len).max().unwrap();
+            // Runs are filled up to a row or two.
+            assert!((most * 2 / 3..=most).contains(&largest), "{largest} of {most}");
+        }
+    }
 }

@@ -149,7 +149,7 @@ fn plan(args: &TuneArgs, config: &Config) -> Result<Plan, StartError> {
     let cores = cores();
     // No number of clients may fill the queue, whatever the length of their logs.
     let log = config.scoring.labels.len().max(1) * config.model.max_length.next_multiple_of(16);
-    let room = (config.batching.max_queue_tokens / log).max(1);
+    let room = (config.batching.queue_tokens(0, log) / log).max(1);
     let mut levels: Vec<usize> = match args.concurrency.as_slice() {
         [] => std::iter::successors(Some(1), |n| Some(n * 2)).take_while(|n| *n <= room.min(MOST_CLIENTS)).collect(),
         chosen => chosen.iter().map(|n| *n as usize).collect(),
@@ -162,8 +162,9 @@ fn plan(args: &TuneArgs, config: &Config) -> Result<Plan, StartError> {
         )));
     }
     let effort = Effort { rounds: 2, final_rounds: if args.quick { 5 } else { 7 } };
-    let current = Candidate::of(config, cores);
-    Ok(Plan { current, grid: Grid::new(cores, kind(config)?, args.quick), levels, p99_ms: args.p99_ms, effort })
+    let kind = kind(config)?;
+    let current = Candidate::of(config, cores, kind);
+    Ok(Plan { current, grid: Grid::new(cores, kind, args.quick), levels, p99_ms: args.p99_ms, effort })
 }
 
 /// The one kind of device that is configured.

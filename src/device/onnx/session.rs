@@ -8,7 +8,7 @@ use ort::{
 };
 
 use super::{
-    super::{Device, DeviceError, DeviceMaker, Terminate},
+    super::{Device, DeviceError, DeviceMaker, GPU_RUN_TOKENS, Terminate},
     CpuOptions, CudaError, CudaOptions, Runtime,
     cpu::SharingSession,
     packs,
@@ -82,6 +82,7 @@ impl OnnxDevice {
         let model = model.clone();
         DeviceMaker::new(name.clone(), move || Self::cuda(runtime, name.clone(), &model, &options))
             .padding_to(GPU_LENGTH_MULTIPLE)
+            .suited_by(GPU_RUN_TOKENS)
     }
 
     fn with(

@@ -11,15 +11,9 @@ const FAR: Duration = Duration::from_secs(60);
 
 fn small() -> Admission {
     Admission::new(
-        &Batching {
-            max_queue_tokens: 640,
-            max_bulk_tokens: 128,
-            max_batch_tokens: 64,
-            bulk_share: 0.2,
-            ..Batching::default()
-        },
-        2,
-        16,
+        &Batching { max_queue_tokens: 640, max_bulk_tokens: 128, bulk_share: 0.2, ..Batching::default() },
+        128,
+        (16, 128),
     )
 }
 
