@@ -11,11 +11,11 @@ const LONGEST_MS: u64 = 86_400_000;
 const TOKENS_OF_A_ROW: usize = 8;
 /// A log has a row for each label.
 const LEAST_ROWS: usize = 2;
-/// Tokens that may be in the house where nothing is configured, and how many runs of each device there may be of them at least: one
-/// runs, the others must not be waited for.
+/// Tokens that may be in the house where nothing is configured, and how many runs of each device there may be of them at least:
+/// where graphs pad, the more wait, the more alike are those that run together.
 const QUEUE_TOKENS: usize = 262_144;
 const BULK_TOKENS: usize = 32_768;
-const RUNS_IN_HOUSE: usize = 4;
+const RUNS_IN_HOUSE: usize = 16;
 
 /// `[batching]`: how requests become batches, and how many may wait.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -37,9 +37,9 @@ pub struct Batching {
     /// Pad every run to one of a few shapes, and run all of them twice before the first request: for devices that
     /// choose kernels or reserve memory by shape.
     pub fixed_shapes: bool,
-    /// Tokens of single requests that may wait or run; beyond it 429. 0 = 262,144, or four runs of each device.
+    /// Tokens of single requests that may wait or run; beyond it 429. 0 = 262,144, or 16 runs of each device.
     pub max_queue_tokens: usize,
-    /// Tokens of batch calls that may wait or run; the rest of a call waits for its turn. 0 = 32,768, or four runs of each
+    /// Tokens of batch calls that may wait or run; the rest of a call waits for its turn. 0 = 32,768, or 16 runs of each
     /// device.
     pub max_bulk_tokens: usize,
     /// Most tokens in one model run of batch calls, at most `max_batch_tokens`; 0 takes that. A single request
@@ -157,7 +157,7 @@ mod tests {
         assert_eq!((auto.batch_tokens(512), auto.batch_rows(512), auto.bulk_batch_tokens(512)), (512, 64, 512));
         assert_eq!((auto.batch_rows(8), auto.batch_rows(16_384)), (2, 2048));
         assert_eq!((auto.queue_tokens(1024, 8192), auto.bulk_tokens(1024, 8192)), (262_144, 32_768));
-        assert_eq!((auto.queue_tokens(131_072, 8192), auto.bulk_tokens(32_768, 8192)), (524_288, 131_072));
+        assert_eq!((auto.queue_tokens(131_072, 8192), auto.bulk_tokens(16_384, 8192)), (2_097_152, 262_144));
         assert_eq!((auto.queue_tokens(512, 300_000), auto.bulk_tokens(512, 300_000)), (300_000, 300_000));
         let set = Batching {
             max_batch_tokens: 96,

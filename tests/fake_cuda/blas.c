@@ -3,12 +3,12 @@
 #include <stdlib.h>
 
 void fake_cuda_trace(const char *format, ...);
-void fake_cuda_work(void);
+void fake_cuda_work(double operations);
 
 /* m, n and k of a product, and how many of them at once */
 static int product(const char *name, int m, int n, int k, int count) {
     fake_cuda_trace("product %s %d,%d,%d %d\n", name, m, n, k, count);
-    fake_cuda_work();
+    fake_cuda_work(2.0 * m * n * k * count);
     return 0;
 }
 

@@ -4,7 +4,8 @@
  *
  *   FAKE_CUDA_MEMORY=BYTES   what each GPU has; more is refused as the real one does
  *   FAKE_CUDA_FAULT=N        the N-th kernel, from 1, breaks the GPU's context: every call fails from then on
- *   FAKE_CUDA_KERNEL_US=N    how long a kernel or a matrix product keeps the thread that waits for it
+ *   FAKE_CUDA_KERNEL_US=N    how long each kernel and matrix product keeps the GPU; its thread waits at the run's end
+ *   FAKE_CUDA_TFLOPS=N       how many operations of matrix products the GPU does besides, in 10^12 a second
  *
  * The functions are those that the provider imports. Sizes and offsets are CUDA 13's. */
 #define _GNU_SOURCE
@@ -20,6 +21,9 @@
 enum { OK = 0, NO_MEMORY = 2, NO_SYMBOL = 500, ILLEGAL_ADDRESS = 700 };
 
 typedef struct { unsigned x, y, z; } dim3;
+
+enum { DEVICES = 8 };
+static __thread int device;
 
 static long number(const char *name, long otherwise) {
     const char *value = getenv(name);
@@ -50,20 +54,27 @@ void fake_cuda_trace(const char *format, ...) {
 /* The context, once broken, stays broken. */
 static atomic_long launched;
 static atomic_int broken;
-static __thread long owed_us;
+static __thread double owed_us;
 
-void fake_cuda_work(void) {
-    long fault = number("FAKE_CUDA_FAULT", 0);
+void fake_cuda_work(double operations) {
+    long fault = number("FAKE_CUDA_FAULT", 0), tflops = number("FAKE_CUDA_TFLOPS", 0);
     if (fault && atomic_fetch_add(&launched, 1) + 1 == fault) broken = 1;
-    owed_us += number("FAKE_CUDA_KERNEL_US", 0);
+    owed_us += number("FAKE_CUDA_KERNEL_US", 0) + (tflops ? operations / 1e6 / tflops : 0);
 }
 
 static int state(void) { return broken ? ILLEGAL_ADDRESS : OK; }
 
+/* A GPU does one thing after the other, whoever asks. */
 static int wait_for_all(void) {
-    struct timespec time = { owed_us / 1000000, owed_us % 1000000 * 1000 };
+    static pthread_mutex_t busy[DEVICES] = { [0 ... DEVICES - 1] = PTHREAD_MUTEX_INITIALIZER };
+    long ns = (long)(owed_us * 1e3);
+    struct timespec time = { ns / 1000000000, ns % 1000000000 };
     owed_us = 0;
-    if (time.tv_sec || time.tv_nsec) nanosleep(&time, NULL);
+    if (time.tv_sec || time.tv_nsec) {
+        pthread_mutex_lock(&busy[device]);
+        nanosleep(&time, NULL);
+        pthread_mutex_unlock(&busy[device]);
+    }
     return state();
 }
 
@@ -103,7 +114,7 @@ static int launch(const void *host, dim3 grid, dim3 block) {
     for (Kernel *kernel = *bucket(host); kernel; kernel = kernel->next)
         if (kernel->host == host) name = kernel->name;
     fake_cuda_trace("kernel %s %u,%u,%u %u,%u,%u\n", name, grid.x, grid.y, grid.z, block.x, block.y, block.z);
-    fake_cuda_work();
+    fake_cuda_work(0);
     return OK; /* as in truth: what a kernel does wrong is told later */
 }
 int __cudaLaunchKernel(const void *host, dim3 grid, dim3 block) { return launch(host, grid, block); }
@@ -119,9 +130,6 @@ int cudaFuncGetAttributes(char *to) {
 int cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int *blocks) { *blocks = 2; return OK; }
 
 /* GPUs: as an H200 describes itself */
-
-static __thread int device;
-enum { DEVICES = 8 };
 
 static size_t memory(void) { return (size_t)number("FAKE_CUDA_MEMORY", 8L << 30); }
 int cudaGetDevice(int *to) { *to = device; return OK; }
