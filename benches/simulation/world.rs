@@ -149,7 +149,7 @@ impl<'a> State<'a> {
         let worker = |(seat, device)| Worker {
             device,
             costs: Costs::default(),
-            asker: Asker { seat, limits: world.limits, cost: None, probe_after: None },
+            asker: Asker { seat, gpu: Some(device as u32), limits: world.limits, cost: None, probe_after: None },
             run: None,
             looks: 0,
         };

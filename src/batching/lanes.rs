@@ -182,7 +182,7 @@ mod tests {
             max_delay: Duration::ZERO,
             aim: None,
         };
-        let mut asker = Asker { seat: 0, limits, cost: None, probe_after: None };
+        let mut asker = Asker { seat: 0, gpu: None, limits, cost: None, probe_after: None };
         // As they lie nearest to the first: the fourth costs 32 tokens of padding, the last one 64.
         let waiting = [64, 64, 64, 48, 32];
         assert_eq!(batch(&asker.limits, &waiting).len(), 5);

@@ -17,6 +17,8 @@ const LEAST_GAIN: f64 = 500e-6;
 pub struct Asker {
     /// Its number.
     pub seat: usize,
+    /// The GPU that it shares with whoever names the same: what both run takes as long as one after the other.
+    pub gpu: Option<u32>,
     /// What its batches may hold.
     pub limits: Limits,
     /// What its runs cost, once that is known.
@@ -52,6 +54,7 @@ pub(super) struct Roster {
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Seat {
+    gpu: Option<u32>,
     cost: Option<Cost>,
     limits: Option<Limits>,
     run: Option<Run>,
@@ -104,7 +107,7 @@ impl Roster {
     /// `asker` is free.
     pub fn asks(&mut self, asker: &Asker) {
         let seat = &mut self.seats[asker.seat];
-        (seat.cost, seat.limits, seat.run) = (asker.cost, Some(asker.limits), None);
+        (seat.gpu, seat.cost, seat.limits, seat.run) = (asker.gpu, asker.cost, Some(asker.limits), None);
     }
 
     /// `asker` runs `tokens` in rows of `len` from `now` on.
@@ -154,8 +157,8 @@ impl Roster {
         Some((done.max(soonest), rate))
     }
 
-    /// Tokens that `asker` should run of all that waits, so that it is done when those are that are not clearly slower and free
-    /// now or soon. `None` where that spares less time than the further runs cost.
+    /// Tokens that `asker` should run of all that waits, so that it is done when those are that are not clearly slower, free
+    /// now or soon, and on no GPU of its own. `None` where that spares less time than the further runs cost.
     pub fn share(&self, asker: &Asker, load: Load, now: Instant) -> Option<usize> {
         let Load { tokens, len, .. } = load;
         let cost = asker.cost.filter(|_| !self.is_alone())?;
@@ -163,7 +166,8 @@ impl Roster {
         let begin = |cost: &Cost, free: f64| (free + cost.fixed, 1.0 / cost.slope(len).max(1e-12));
         let own = begin(&cost, 0.0);
         let others = self.seats.iter().enumerate().filter(|(number, _)| *number != asker.seat);
-        let alike = others.filter_map(|(_, seat)| {
+        let elsewhere = others.filter(|(_, seat)| asker.gpu.is_none() || seat.gpu != asker.gpu);
+        let alike = elsewhere.filter_map(|(_, seat)| {
             let theirs = seat.cost.filter(|theirs| FASTER * theirs.seconds(tokens, len) < cost.seconds(tokens, len))?;
             Some(begin(&theirs, seat.free_in(now)))
         });

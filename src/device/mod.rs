@@ -77,6 +77,8 @@ pub struct DeviceMaker {
     pub about: String,
     /// Lengths should be a multiple of so many tokens there, a power of two.
     pub length_multiple: usize,
+    /// The GPU that they are on, if they are on one.
+    pub gpu: Option<u32>,
     /// Tokens of a run that suit them, where nothing else is configured.
     pub run_tokens: usize,
     /// Whether they put the tokens of all rows one behind the other: padding costs nothing there.
@@ -94,7 +96,7 @@ impl DeviceMaker {
     ) -> Self {
         let make: Box<MakeDevice> = Box::new(move || Ok(Box::new(make()?)));
         let (about, length_multiple) = (String::new(), length_multiple());
-        Self { name, about, length_multiple, run_tokens: CPU_RUN_TOKENS, packs: false, make }
+        Self { name, about, length_multiple, gpu: None, run_tokens: CPU_RUN_TOKENS, packs: false, make }
     }
 
     /// The same, with a word about what its devices run on.
@@ -105,6 +107,11 @@ impl DeviceMaker {
     /// The same for devices that want lengths of another multiple, a power of two.
     pub fn padding_to(self, length_multiple: usize) -> Self {
         Self { length_multiple, ..self }
+    }
+
+    /// The same for devices on this GPU.
+    pub fn on_gpu(self, gpu: u32) -> Self {
+        Self { gpu: Some(gpu), ..self }
     }
 
     /// The same for devices that runs of so many tokens suit.

@@ -31,6 +31,8 @@ pub(super) struct Slot {
     pub first_pace: Pace,
     /// Its number.
     pub seat: usize,
+    /// The GPU that it is on, if it is on one.
+    pub gpu: Option<u32>,
     /// Tokens of a run that suit it.
     pub run_tokens: usize,
     /// What its runs cost, whichever thread works here.
@@ -94,6 +96,7 @@ impl Slot {
             metrics: crew.metrics.device(&maker.name),
             first_pace,
             seat,
+            gpu: maker.gpu,
             run_tokens: maker.run_tokens,
             vitals: crew.health.vitals[seat].clone(),
             costs: Mutex::new(costs),

@@ -80,7 +80,7 @@ impl Worker {
         let mut worker = Self {
             pace: slot.first_pace,
             name: slot.name.as_str().into(),
-            asker: Asker { seat: slot.seat, limits, cost: None, probe_after: None },
+            asker: Asker { seat: slot.seat, gpu: slot.gpu, limits, cost: None, probe_after: None },
             crew,
             slot,
             number,

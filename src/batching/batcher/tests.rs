@@ -14,6 +14,7 @@ const ROOM: usize = 4;
 
 const ASKER: Asker = Asker {
     seat: 0,
+    gpu: None,
     limits: Limits {
         max_tokens: 4096,
         max_bulk_tokens: 4096,

@@ -23,7 +23,7 @@ fn times(factor: f64) -> Cost {
 }
 
 fn asker(seat: usize, factor: f64) -> Asker {
-    Asker { seat, limits: LIMITS, cost: Some(times(factor)), probe_after: None }
+    Asker { seat, gpu: None, limits: LIMITS, cost: Some(times(factor)), probe_after: None }
 }
 
 fn job(item: usize, class: Class, len: usize, at: Instant) -> Entry<usize> {
@@ -127,6 +127,18 @@ fn devices_that_are_free_share_what_would_keep_one_of_them_longer_than_further_r
     (0..2).for_each(|seat| drop(desk.ask(&asker(seat, 1.0), now, false)));
     push(&mut desk, 0..8, now);
     assert_eq!(taken(desk.ask(&asker(0, 1.0), now + Duration::from_millis(1), false)).len(), 8);
+}
+
+#[test]
+fn who_is_on_the_same_gpu_shares_nothing() {
+    let cost = Cost { fixed: 10e-6, per_token: 20e-6, per_pair: 0.0 };
+    for (gpus, first) in [([Some(0); 3], 8), ([Some(0), Some(0), Some(1)], 4), ([None; 3], 2)] {
+        let (now, mut desk) = (Instant::now(), Desk::new(3, false));
+        let asker = |seat: usize| Asker { gpu: gpus[seat], cost: Some(cost), ..asker(seat, 1.0) };
+        (0..3).for_each(|seat| drop(desk.ask(&asker(seat), now, false)));
+        push(&mut desk, 0..8, now);
+        assert_eq!(taken(desk.ask(&asker(0), now + Duration::from_millis(1), false)).len(), first, "{gpus:?}");
+    }
 }
 
 #[test]

@@ -79,8 +79,9 @@ impl OnnxDevice {
 
     /// Makes sessions for `model` on a GPU, as [`cuda`](Self::cuda) does.
     pub fn cuda_maker(runtime: Runtime, name: String, model: &Model, options: CudaOptions) -> DeviceMaker {
-        let model = model.clone();
+        let (model, gpu) = (model.clone(), options.gpu);
         DeviceMaker::new(name.clone(), move || Self::cuda(runtime, name.clone(), &model, &options))
+            .on_gpu(gpu)
             .padding_to(GPU_LENGTH_MULTIPLE)
             .suited_by(GPU_RUN_TOKENS)
     }

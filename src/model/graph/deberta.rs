@@ -51,7 +51,7 @@ pub fn emit(
     }
     progress(Progress { done: total, total });
     x = builder.graph.single_of(&x);
-    if let Layout::Padded(_) = layout {
+    if !precision.is_packed() {
         let zero = builder.graph.int(0);
         x = builder.graph.op("Gather", &[&x, &zero], &[Attribute::Int("axis", 1)]);
     }
@@ -71,6 +71,8 @@ struct Builder<'a> {
 enum Layout {
     /// `[batch, length, hidden]`, in operators of ONNX.
     Padded(Box<Geometry>),
+    /// The same with attention in one operator, for GPUs.
+    Fused(Box<Geometry>),
     /// `[tokens, hidden]`, in oddlog's operators.
     Packed(Packed),
 }
@@ -103,7 +105,8 @@ impl Builder<'_> {
         let column = self.graph.op("Unsqueeze", &[&mask, &last], &[]);
         let x = self.graph.op("Mul", &[&x, &column], &[]);
         let geometry = Geometry::emit(self.graph, self.config, &ids, &mask);
-        Ok((x, Layout::Padded(Box::new(geometry))))
+        let layout = if self.graph.is_half() { Layout::Fused } else { Layout::Padded };
+        Ok((x, layout(Box::new(geometry))))
     }
 
     fn lookup(&mut self, table: &str, rows: usize, ids: &Value) -> Result<Value, GraphError> {
@@ -136,38 +139,27 @@ impl Builder<'_> {
         };
 
         let output = format!("{name}.attention.output");
-        let dense = Linear::read(self.weights, &format!("{output}.dense"), hidden, hidden)?;
-        let inner = layer + 1 < self.config.layers;
-        let (dense, residual, attended) =
-            if let (true, true, Layout::Padded(geometry)) = (inner, self.graph.is_half(), layout) {
+        let mut dense = Linear::read(self.weights, &format!("{output}.dense"), hidden, hidden)?;
+        let (prefix, parts) = (format!("{name}.attention"), [&query, &key, &value]);
+        let (residual, attended) = match layout {
+            _ if layer + 1 == self.config.layers => self.attend_first(&prefix, x, layout, parts, &tables)?,
+            Layout::Fused(geometry) => {
                 // What values have in common goes through the softmax unchanged.
-                let (value, shift) = value.without_bias();
-                let [q, k, v] = [("query", &query), ("key", &key), ("value", &value)]
-                    .map(|(part, layer)| self.linear(layer, &format!("{name}.attention.{part}"), x, Activation::None));
-                let attended = geometry.attend_fused(self.graph, [&q?, &k?, &v?], &tables);
-                (dense.after(&shift), x.clone(), attended)
-            } else if inner {
-                let qkv = Linear::side_by_side(&[&query, &key, &value]);
-                let qkv = self.linear(&qkv, &format!("{name}.attention.qkv"), x, Activation::None)?;
-                let attended = match layout {
-                    Layout::Padded(geometry) => geometry.attend(self.graph, &qkv, &tables),
-                    Layout::Packed(packed) => packed.attend(self.graph, &qkv, &qkv, &tables),
-                };
-                (dense, x.clone(), attended)
-            } else {
-                let kv = Linear::side_by_side(&[&key, &value]);
-                let kv = self.linear(&kv, &format!("{name}.attention.kv"), x, Activation::None)?;
-                let first = match layout {
-                    Layout::Padded(geometry) => geometry.first(self.graph, x),
-                    Layout::Packed(packed) => packed.first(self.graph, x),
-                };
-                let q = self.linear(&query, &format!("{name}.attention.q"), &first, Activation::None)?;
-                let attended = match layout {
-                    Layout::Padded(geometry) => geometry.attend_first(self.graph, &q, &kv, &tables),
-                    Layout::Packed(packed) => packed.attend(self.graph, &q, &kv, &tables),
-                };
-                (dense, first, attended)
-            };
+                dense = dense.after(&value.bias);
+                let q = self.linear(&query, &format!("{prefix}.query"), x, Activation::None)?;
+                let k = self.linear(&key, &format!("{prefix}.key"), x, Activation::None)?;
+                let v = value.emit_unbiased(self.graph, self.precision, &format!("{prefix}.value"), x)?;
+                (x.clone(), geometry.attend_fused(self.graph, [&q, &k, &v], &tables))
+            }
+            Layout::Padded(geometry) => {
+                let qkv = self.linear(&Linear::side_by_side(&parts), &format!("{prefix}.qkv"), x, Activation::None)?;
+                (x.clone(), geometry.attend(self.graph, &qkv, &tables))
+            }
+            Layout::Packed(packed) => {
+                let qkv = self.linear(&Linear::side_by_side(&parts), &format!("{prefix}.qkv"), x, Activation::None)?;
+                (x.clone(), packed.attend(self.graph, &qkv, &qkv, &tables))
+            }
+        };
         let x = self.residual(&dense, &attended, &residual, &output)?;
         let prefix = format!("{name}.intermediate.dense");
         let wide = Linear::read(self.weights, &prefix, intermediate, hidden)?;
@@ -179,6 +171,28 @@ impl Builder<'_> {
         }
         let wide = self.linear(&wide, &prefix, &x, Activation::Gelu)?;
         self.residual(&narrow, &wide, &x, &output)
+    }
+
+    /// The first tokens of `x`, and what they attend to, by the `parts` for queries, keys and values.
+    fn attend_first(
+        &mut self,
+        prefix: &str,
+        x: &Value,
+        layout: &Layout,
+        [query, key, value]: [&Linear; 3],
+        tables: &PositionTables,
+    ) -> Result<(Value, Value), GraphError> {
+        let kv = self.linear(&Linear::side_by_side(&[key, value]), &format!("{prefix}.kv"), x, Activation::None)?;
+        let first = match layout {
+            Layout::Padded(geometry) | Layout::Fused(geometry) => geometry.first(self.graph, x),
+            Layout::Packed(packed) => packed.first(self.graph, x),
+        };
+        let q = self.linear(query, &format!("{prefix}.q"), &first, Activation::None)?;
+        let attended = match layout {
+            Layout::Padded(geometry) | Layout::Fused(geometry) => geometry.attend_first(self.graph, &q, &kv, tables),
+            Layout::Packed(packed) => packed.attend(self.graph, &q, &kv, tables),
+        };
+        Ok((first, attended))
     }
 
     /// `LayerNorm(layer(x) + residual)`.

@@ -66,13 +66,6 @@ impl Linear {
         self
     }
 
-    /// The layer with a bias of zero, and the bias that it had.
-    pub fn without_bias(mut self) -> (Self, Vec<f32>) {
-        let none = vec![0.0; self.outputs()];
-        let bias = std::mem::replace(&mut self.bias, none);
-        (self, bias)
-    }
-
     /// The layer that gives for `x` what this one gives for `x + shift`.
     pub fn after(mut self, shift: &[f32]) -> Self {
         for (bias, weight) in self.bias.iter_mut().zip(self.weight.chunks_exact(self.inputs)) {
@@ -105,9 +98,6 @@ impl Linear {
     ) -> Result<Value, GraphError> {
         if precision == Precision::Int8 {
             return self.emit_fused(graph, name, x, activation);
-        }
-        if self.bias.iter().all(|bias| *bias == 0.0) && activation == Activation::None && graph.is_half() {
-            return self.emit_plain(graph, precision, name, x);
         }
         let (y, bias) = self.emit_product(graph, precision, name, x)?;
         if precision == Precision::Fp32 && activation == Activation::Gelu {
@@ -183,14 +173,18 @@ impl Linear {
     ) -> Result<(Value, Value), GraphError> {
         let y = match precision {
             Precision::Fp32 | Precision::Fp32Portable | Precision::Fp16 | Precision::Fp16Rounded => {
-                self.emit_plain(graph, precision, name, x)?
+                self.emit_unbiased(graph, precision, name, x)?
             }
             Precision::Int8 | Precision::Int8Portable => self.emit_portable(graph, name, x)?,
         };
         Ok((y, numbers(graph, precision, &format!("{name}.bias"), &[self.outputs()], &self.bias)?))
     }
 
-    fn emit_plain(
+    /// The layer without its bias, in the numbers that a matrix product takes.
+    ///
+    /// # Errors
+    /// [`GraphError::Write`].
+    pub fn emit_unbiased(
         &self,
         graph: &mut Emitter,
         precision: Precision,
@@ -299,6 +293,12 @@ mod tests {
     #[test]
     fn a_matrix_is_transposed() {
         assert_eq!(transposed(&[1, 2, 3, 4, 5, 6], 3), [1, 4, 2, 5, 3, 6]);
+    }
+
+    #[test]
+    fn a_layer_after_a_shift_gives_what_it_gives_for_shifted_inputs() {
+        let layer = Linear { weight: vec![1.0, 2.0, 3.0, 4.0], bias: vec![0.5, -1.0], inputs: 2 };
+        assert_eq!(layer.after(&[10.0, 100.0]).bias, [210.5, 429.0]);
     }
 
     #[test]
