@@ -85,6 +85,11 @@ impl Admission {
         (self.interactive.size + self.bulk.size) / self.shortest
     }
 
+    /// Tokens that all devices together run at once.
+    pub fn at_once(&self) -> usize {
+        self.little / 2
+    }
+
     /// Whether nothing waits or runs.
     pub fn is_idle(&self) -> bool {
         self.interactive.used() == 0 && self.bulk.used() == 0 && self.line.load(Ordering::Relaxed) == 0

@@ -151,6 +151,11 @@ impl Handle {
         self.shared.timeouts
     }
 
+    /// Tokens that all devices together run at once.
+    pub fn tokens_at_once(&self) -> usize {
+        self.shared.admission.at_once()
+    }
+
     /// Whether a request would be let in now: worth asking before its body is read closely.
     ///
     /// # Errors

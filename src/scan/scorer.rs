@@ -9,6 +9,11 @@ use crate::{
     error::RequestError,
 };
 
+/// Texts that the engine of this process has at once: for three runs of all its devices, if texts have so few tokens.
+const FEW_TOKENS: usize = 48;
+const LEAST_IN_FLIGHT: usize = 256;
+const MOST_IN_FLIGHT: usize = 16_384;
+
 /// The answer for one text.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Scored {
@@ -78,7 +83,10 @@ impl Scorer {
     /// How many such groups may be under way.
     pub(super) fn in_flight(&self) -> usize {
         match self {
-            Self::Engine { .. } => 256,
+            // While every device runs a batch the next ones are ready.
+            Self::Engine { handle, .. } => {
+                (3 * handle.tokens_at_once() / FEW_TOKENS).clamp(LEAST_IN_FLIGHT, MOST_IN_FLIGHT)
+            }
             Self::Remote(_) => 4,
         }
     }

@@ -2,7 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
 use ort::{environment::Environment, logging::LogLevel};
@@ -13,6 +13,8 @@ use crate::error::StartError;
 pub const TELEMETRY_VARIABLE: &str = "ORT_DISABLE_TELEMETRY";
 
 static RUNTIME: OnceLock<(Environment, PathBuf)> = OnceLock::new();
+/// Of two environments that are made at once the library keeps the logger of one, which may be the one that is dropped.
+static LOADING: Mutex<()> = Mutex::new(());
 
 /// ONNX Runtime, loaded. There is one in a process.
 #[derive(Clone, Copy)]
@@ -28,6 +30,7 @@ impl Runtime {
     /// [`StartError::Runtime`] if the library is missing, no ONNX Runtime, or too old; or if telemetry is not
     /// disabled by [`TELEMETRY_VARIABLE`] (it starts while the library loads, so it is too late afterwards).
     pub fn load(path: &Path) -> Result<Self, StartError> {
+        let _alone = LOADING.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((environment, library)) = RUNTIME.get() {
             return Ok(Self { environment, library });
         }
@@ -51,6 +54,7 @@ impl Runtime {
         })?;
         let builder = builder.with_name("oddlog").with_telemetry(false).with_logger(Arc::new(log));
         let environment = builder.build().map_err(|e| fail(e.to_string()))?;
+        environment.set_log_level(LogLevel::Warning);
         let (environment, library) = RUNTIME.get_or_init(|| (environment, path.to_owned()));
         Ok(Self { environment, library })
     }
