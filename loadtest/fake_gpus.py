@@ -24,27 +24,12 @@ import time
 
 from bars import ROOT, Server, machine
 
-SOURCES = os.path.join(ROOT, "tests/fake_cuda")
 BUILD = os.path.join(ROOT, ".ort/cuda")
 
 
 def libraries(folder):
     """CUDA's libraries without a GPU, and ONNX Runtime's beside them."""
-
-    def library(name, source, *flags):
-        versions = os.path.join(folder, "versions")
-        with open(versions, "w", encoding="utf-8") as file:
-            file.write(f"{name} {{ global: *; }};\n")
-        command = ["cc", "-shared", "-fPIC", "-O1", "-pthread", "-o", os.path.join(folder, name)]
-        command += [os.path.join(SOURCES, source), f"-Wl,-soname,{name},--version-script,{versions}", *flags]
-        subprocess.run(command, check=True)
-
-    library("libcuda.so.1", "driver.c")
-    library("libcudart.so.13", "runtime.c")
-    for name in ("libcublas.so.13", "libcublasLt.so.13", "libcurand.so.10"):
-        library(name, "blas.c", f"-L{folder}", "-l:libcudart.so.13")
-    for name in ("libcudnn.so.9", "libcudnn_graph.so.9", "libcudnn_ops.so.9"):
-        library(name, "cudnn.c")
+    subprocess.run([os.path.join(ROOT, "tests/fake_cuda/build.sh"), folder, "all"], check=True)
     for name in os.listdir(BUILD):
         if name.startswith("libonnxruntime"):
             os.symlink(os.path.join(BUILD, name), os.path.join(folder, name))
@@ -133,7 +118,8 @@ def main():
             f"p99 {medians['p99_ms']:.0f} ms, {medians['tokens_a_run']:,.0f} tokens a run, {medians['padding']:.1%} padding"
         )
     os.makedirs(args.out, exist_ok=True)
-    command = "fake_gpus.py " + " ".join(f"--{key.replace('_', '-')} {value}" for key, value in vars(args).items() if key not in ("model", "lines", "out", "client"))
+    told = ("fleets", "rounds", "seconds", "clients", "logs", "tflops", "kernel_us")
+    command = "fake_gpus.py " + " ".join(f"--{key.replace('_', '-')} {getattr(args, key)}" for key in told)
     with open(os.path.join(args.out, "fake_gpus.json"), "w", encoding="utf-8") as file:
         every = [{"{}x{}".format(*fleet): result for fleet, result in r.items()} for r in rounds]
         json.dump({"machine": machine(), "command": command, "medians": found, "rounds": every}, file, indent=1)

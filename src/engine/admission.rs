@@ -40,8 +40,8 @@ pub struct Admission {
     bulk_share: f64,
     /// Fewest tokens that a job counts as.
     shortest: usize,
-    /// Tokens with which every device has a batch to run and one after it.
-    little: usize,
+    /// Tokens that all devices together run at once.
+    at_once: usize,
     rate: Arc<Rate>,
     /// Smoothed time of a model run, in microseconds.
     run_us: AtomicU64,
@@ -74,7 +74,7 @@ impl Admission {
             max_wait: Duration::from_millis(config.max_queue_wait_ms),
             bulk_share: config.bulk_share,
             shortest,
-            little: 2 * at_once,
+            at_once,
             rate: Arc::new(Rate::new(Instant::now())),
             run_us: AtomicU64::new(0),
         }
@@ -87,7 +87,7 @@ impl Admission {
 
     /// Tokens that all devices together run at once.
     pub fn at_once(&self) -> usize {
-        self.little / 2
+        self.at_once
     }
 
     /// Whether nothing waits or runs.
@@ -159,7 +159,7 @@ impl Admission {
         }
         let before = self.interactive.used();
         let Some(rate) = self.rate.tokens_per_second().filter(|_| before > 0) else { return Ok(()) };
-        if before + tokens <= self.little && self.rate.age(now) > OLD {
+        if before + tokens <= 2 * self.at_once && self.rate.age(now) > OLD {
             return Ok(());
         }
         // What runs holds its places to the end of its run: the wait for a device and the own run are in this together.

@@ -4,7 +4,7 @@
 mod care;
 
 use std::{
-    io,
+    io, mem,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, PoisonError},
     thread,
@@ -40,7 +40,7 @@ pub(super) struct Worker {
     logits: Vec<f32>,
     /// Whether parts of a failed batch may wait in the slot.
     has_rest: bool,
-    /// Whether the log at hand found no memory alone, and is tried again.
+    /// Whether the next part is a log that found no memory alone, and is tried again.
     tries_again: bool,
     /// Why the batch at hand did not grow further; `None` for such a part.
     closed_by: Option<CloseReason>,
@@ -155,7 +155,7 @@ impl Worker {
     }
 
     fn run_entries(&mut self, device: &mut dyn Device, entries: Vec<Entry<Job>>) -> Result<(), End> {
-        let started = Instant::now();
+        let (started, tried_again) = (Instant::now(), mem::take(&mut self.tries_again));
         let entries = still_wanted(entries, started);
         if entries.is_empty() {
             return Ok(());
@@ -173,7 +173,6 @@ impl Worker {
         }
         match result {
             Some(Ok(())) => {
-                self.tries_again = false;
                 self.observe(size, time);
                 self.answer(entries, started);
                 Ok(())
@@ -196,12 +195,11 @@ impl Worker {
                 }
                 let entries = self.examine(device, entries, &error)?;
                 // The run that was just made has given back what lay about in pieces.
-                if lacks_memory && !self.tries_again {
+                if lacks_memory && !tried_again {
                     (self.tries_again, self.has_rest) = (true, true);
                     self.slot.push_rest(entries);
                     return Ok(());
                 }
-                self.tries_again = false;
                 self.failed(entries, &error);
                 Ok(())
             }

@@ -90,7 +90,7 @@ impl Worker {
             Some(Ok(())) if self.logits.iter().all(|z| z.is_finite()) => Ok(()),
             Some(Ok(())) => Err("its logits are not finite numbers".into()),
             Some(Err(error)) => Err(error.to_string()),
-            None => Err("its first run panicked".into()),
+            None => Err("the run that tries it panicked".into()),
         })
     }
 }
