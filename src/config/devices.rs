@@ -58,16 +58,6 @@ impl Devices {
         (cores / self.intra_op_threads.max(1)).max(1)
     }
 
-    /// The kind of each worker's device where `auto` is the CPU.
-    pub fn workers(&self, cores: usize) -> Vec<&str> {
-        let auto = self.cpu_workers(cores);
-        let kinds = self.devices.iter().map(|entry| match entry.as_str() {
-            "auto" => ("cpu", auto),
-            other => (other, 1),
-        });
-        kinds.flat_map(|(kind, count)| std::iter::repeat_n(kind, count)).collect()
-    }
-
     /// # Errors
     /// A text that names the first key that cannot be used.
     pub(super) fn check(&self) -> Result<(), String> {

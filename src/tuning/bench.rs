@@ -6,7 +6,7 @@ use std::{future::Future, time::Duration};
 use futures_util::{StreamExt, stream};
 use tokio::time::{Instant, timeout_at};
 
-use super::{Candidate, Halt, Run};
+use super::{Candidate, Halt, Run, Sites};
 use crate::{
     config::Config,
     engine::{Class, Engine, Fleet, Handle},
@@ -30,8 +30,8 @@ pub struct Bench<'a> {
     pub model: &'a Model,
     /// Everything that is not tuned.
     pub config: &'a Config,
-    /// Kind of the devices, as in `devices.devices`.
-    pub kind: &'a str,
+    /// The devices.
+    pub sites: &'a Sites,
     /// What clients send, in turns; not empty.
     pub lines: &'a [String],
     /// How long one measurement counts.
@@ -84,7 +84,7 @@ impl Bench<'_> {
     }
 
     fn start(&self, candidate: &Candidate) -> Result<Engine, StartError> {
-        let mut config = candidate.apply(self.config, self.kind);
+        let mut config = candidate.apply(self.config, self.sites);
         // The p99 target says what is too long; a refusal would hide it.
         config.batching.max_queue_wait_ms = config.batching.request_timeout_ms;
         let devices = (self.devices)(&config, self.model)?;

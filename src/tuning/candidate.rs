@@ -2,10 +2,8 @@
 
 use serde::Serialize;
 
-use crate::{
-    config::Config,
-    device::{CPU_RUN_TOKENS, GPU_RUN_TOKENS},
-};
+use super::Sites;
+use crate::{config::Config, device::CPU_RUN_TOKENS};
 
 /// Most ways to divide the cores that are tried.
 const MOST_SHAPES: usize = 8;
@@ -13,7 +11,7 @@ const MOST_SHAPES: usize = 8;
 /// One setting of the tuned keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Candidate {
-    /// Workers, each with a session of its own.
+    /// Workers on each device, each with a session of its own.
     pub instances: usize,
     /// `devices.intra_op_threads`.
     pub intra_op_threads: usize,
@@ -24,21 +22,20 @@ pub struct Candidate {
 }
 
 impl Candidate {
-    /// What `config` says, on `cores` cores, for devices of one `kind`.
-    pub fn of(config: &Config, cores: usize, kind: &str) -> Self {
-        let suited = if is_gpu(kind) { GPU_RUN_TOKENS } else { CPU_RUN_TOKENS };
+    /// What `config` says, with so many workers on each of `sites`.
+    pub fn of(config: &Config, sites: &Sites, instances: usize) -> Self {
         Self {
-            instances: config.devices.workers(cores).len(),
+            instances,
             intra_op_threads: config.devices.intra_op_threads,
-            max_batch_tokens: config.batching.batch_tokens(suited),
+            max_batch_tokens: config.batching.batch_tokens(sites.run_tokens()),
             max_queue_delay_us: config.batching.max_queue_delay_us,
         }
     }
 
-    /// `config` with these settings, on devices of one `kind`.
-    pub fn apply(&self, config: &Config, kind: &str) -> Config {
+    /// `config` with these settings, on `sites`.
+    pub fn apply(&self, config: &Config, sites: &Sites) -> Config {
         let mut config = config.clone();
-        config.devices.devices = vec![kind.to_owned(); self.instances];
+        config.devices.devices = sites.entries(self.instances);
         config.devices.intra_op_threads = self.intra_op_threads;
         config.batching.max_batch_tokens = self.max_batch_tokens;
         config.batching.max_queue_delay_us = self.max_queue_delay_us;
@@ -62,13 +59,13 @@ pub(super) const AXES: usize = 3;
 
 impl Grid {
     /// The values worth trying on `cores` cores; fewer if `quick`. Devices other than the CPU have no threads.
-    pub fn new(cores: usize, kind: &str, quick: bool) -> Self {
-        let shapes = if kind == "cpu" { cpu_shapes(cores) } else { vec![(1, 1), (2, 1), (4, 1)] };
+    pub fn new(cores: usize, sites: &Sites, quick: bool) -> Self {
+        let shapes = if sites.are_cpu() { cpu_shapes(cores) } else { vec![(1, 1), (2, 1), (4, 1)] };
         let (usual, delays) = match quick {
             true => (vec![256, 512, 1024], vec![0, 2000]),
             false => (vec![256, 512, 1024, 2048], vec![0, 1000, 4000]),
         };
-        let times = if is_gpu(kind) { GPU_RUN_TOKENS / CPU_RUN_TOKENS } else { 1 };
+        let times = sites.run_tokens() / CPU_RUN_TOKENS;
         Self { shapes, tokens: usual.into_iter().map(|tokens| tokens * times).collect(), delays }
     }
 
@@ -85,10 +82,6 @@ impl Grid {
         };
         all.into_iter().filter(|c| *c != from).collect()
     }
-}
-
-fn is_gpu(kind: &str) -> bool {
-    kind.starts_with("cuda")
 }
 
 /// All cores in use first, from many small sessions to one large; then half of the cores.
@@ -117,16 +110,18 @@ mod tests {
     #[test]
     fn a_candidate_comes_back_from_the_configuration_it_made() {
         let config = Config::default();
-        let current = Candidate::of(&config, 4, "cpu");
+        let sites = Sites::named(vec!["cpu".into()]);
+        let current = Candidate::of(&config, &sites, 4);
         assert_eq!((current.instances, current.intra_op_threads), (4, 1));
         for axis in 0..AXES {
-            let grid = Grid::new(4, "cpu", false);
+            let grid = Grid::new(4, &sites, false);
             let neighbours = grid.neighbours(axis, current);
             assert_eq!(neighbours.len(), [grid.shapes.len(), grid.tokens.len(), grid.delays.len()][axis] - 1);
             for candidate in neighbours {
-                let applied = candidate.apply(&config, "cpu");
+                let applied = candidate.apply(&config, &sites);
                 applied.check().unwrap();
-                assert_eq!(Candidate::of(&applied, 4, "cpu"), candidate);
+                assert_eq!(applied.devices.devices, vec!["cpu"; candidate.instances]);
+                assert_eq!(Candidate::of(&applied, &sites, candidate.instances), candidate);
             }
         }
     }

@@ -11,10 +11,12 @@ mod bench;
 mod candidate;
 mod lines;
 mod search;
+mod sites;
 mod trial;
 
 pub use bench::Bench;
 pub use candidate::{Candidate, Grid};
 pub use lines::{built_in_lines, read_lines};
 pub use search::{Effort, Outcome, Plan, Verdict, search};
+pub use sites::Sites;
 pub use trial::{Gain, Halt, Run, Trial};

@@ -14,7 +14,7 @@ use oddlog::{
     device::{Device, DeviceError, DeviceMaker, FakeDevice},
     engine::Fleet,
     model::{InputTensors, Model},
-    tuning::{Bench, Candidate, Halt, Run},
+    tuning::{Bench, Candidate, Halt, Run, Sites},
 };
 
 fn root() -> &'static Path {
@@ -204,10 +204,11 @@ fn a_measurement_is_what_the_device_takes() {
     };
     let lines = ["a line".to_owned(), "and another one".to_owned()];
     let step = Duration::from_secs(1);
-    let bench = Bench { model: &model, config: &config, kind: "slow", lines: &lines, step, devices: &devices };
+    let sites = Sites::named(vec!["slow".into()]);
+    let bench = Bench { model: &model, config: &config, sites: &sites, lines: &lines, step, devices: &devices };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let measure = |instances: usize, clients: usize| -> Run {
-        let candidate = Candidate { instances, ..Candidate::of(&config, 1, "fake") };
+        let candidate = Candidate { instances, ..Candidate::of(&config, &sites, 1) };
         runtime.block_on(bench.measure(&candidate, clients, std::future::pending())).unwrap()
     };
     // A lone client cannot be served faster than the device runs, nor can two devices by two clients.
@@ -225,6 +226,6 @@ fn a_measurement_is_what_the_device_takes() {
         Ok(Fleet { makers: vec![stuck.maker()], rules: Devices::default() })
     };
     let bench = Bench { devices: &stuck, ..bench };
-    let halted = runtime.block_on(bench.measure(&Candidate::of(&config, 1, "fake"), 4, std::future::ready(())));
+    let halted = runtime.block_on(bench.measure(&Candidate::of(&config, &sites, 1), 4, std::future::ready(())));
     assert!(matches!(halted, Err(Halt::Interrupted)));
 }

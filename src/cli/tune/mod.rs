@@ -16,18 +16,22 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{
     Format,
-    load::{LoadArgs, cores, make_devices, open_model, start_log},
+    load::{LoadArgs, cores, make_devices, open_model, placement, start_log},
 };
 use crate::{
     config::Config,
     error::StartError,
-    tuning::{Bench, Candidate, Effort, Grid, Halt, Outcome, Plan, Run, built_in_lines, read_lines, search},
+    tuning::{Bench, Candidate, Effort, Grid, Halt, Outcome, Plan, Run, Sites, built_in_lines, read_lines, search},
 };
 use summary::Summary;
 use write::Target;
 
 /// Most clients that send at once, unless they are chosen by a flag.
 const MOST_CLIENTS: usize = 256;
+/// The same for each GPU, whose runs hold hundreds of logs,
+const MOST_CLIENTS_OF_GPU: usize = 1024;
+/// and for all of them together, and of those that a flag may choose.
+const MOST_CLIENTS_OF_ALL: usize = 4096;
 
 /// Find the fastest settings for this machine, by measuring, and write them into a configuration file
 #[derive(Debug, Args)]
@@ -55,7 +59,7 @@ pub struct TuneArgs {
     #[arg(long, value_name = "S", value_parser = positive::<600>)]
     seconds_per_step: Option<f64>,
     /// Numbers of clients to measure with, separated by commas; without it 1, 2, 4, ... as the target allows
-    #[arg(long, value_delimiter = ',', value_name = "N,...", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    #[arg(long, value_delimiter = ',', value_name = "N,...", value_parser = clap::value_parser!(u32).range(1..=MOST_CLIENTS_OF_ALL as i64))]
     concurrency: Vec<u32>,
     /// Fewer values and short steps: a first impression in about a minute
     #[arg(long)]
@@ -101,14 +105,14 @@ pub fn run(args: TuneArgs) -> Result<ExitCode, StartError> {
         Some(path) => read_lines(path)?,
         None => built_in_lines(),
     };
-    let plan = plan(&args, &config)?;
-    let kind = kind(&config)?.to_owned();
+    let (sites, workers) = Sites::of(&placement(&config)?.places).map_err(StartError::Config)?;
+    let plan = plan(&args, &config, &sites, workers)?;
     let model = open_model(&config)?;
     let seconds = args.seconds_per_step.unwrap_or(if args.quick { 1.0 } else { 5.0 });
     let bench = Bench {
         model: &model,
         config: &config,
-        kind: &kind,
+        sites: &sites,
         lines: &lines,
         step: Duration::from_secs_f64(seconds),
         devices: &make_devices,
@@ -121,7 +125,7 @@ pub fn run(args: TuneArgs) -> Result<ExitCode, StartError> {
     let summary = Summary {
         outcome: &outcome,
         plan: &plan,
-        kind: &kind,
+        sites: &sites,
         model: &config.model.source,
         lines: args.lines.as_deref(),
         line_count: lines.len(),
@@ -135,7 +139,8 @@ pub fn run(args: TuneArgs) -> Result<ExitCode, StartError> {
     let written = match outcome.winner.filter(|_| !outcome.interrupted) {
         None => None,
         Some(winner) => {
-            let settings = write::Settings::new(outcome.trials[winner].candidate, &kind, &config.devices);
+            let settings =
+                write::Settings::new(outcome.trials[winner].candidate, &sites, &plan.current, &config.devices);
             target.write(&settings, &summary.comment())?;
             Some(target.path())
         }
@@ -144,14 +149,19 @@ pub fn run(args: TuneArgs) -> Result<ExitCode, StartError> {
     Ok(ExitCode::from(code))
 }
 
-/// What is searched: around the configuration's present settings, on the cores that this process may use.
-fn plan(args: &TuneArgs, config: &Config) -> Result<Plan, StartError> {
-    let cores = cores();
+/// What is searched: around the configuration's present settings, with so many `workers` on each device, on the cores that
+/// this process may use.
+fn plan(args: &TuneArgs, config: &Config, sites: &Sites, workers: usize) -> Result<Plan, StartError> {
+    let current = Candidate::of(config, sites, workers);
     // No number of clients may fill the queue, whatever the length of their logs.
     let log = config.scoring.labels.len().max(1) * config.model.max_length.next_multiple_of(16);
-    let room = (config.batching.queue_tokens(0, log) / log).max(1);
+    let at_once = current.max_batch_tokens * sites.count() * workers;
+    let room = (config.batching.queue_tokens(at_once, log) / log).max(1);
+    let most = if sites.are_gpus() { MOST_CLIENTS_OF_GPU * sites.count() } else { MOST_CLIENTS };
     let mut levels: Vec<usize> = match args.concurrency.as_slice() {
-        [] => std::iter::successors(Some(1), |n| Some(n * 2)).take_while(|n| *n <= room.min(MOST_CLIENTS)).collect(),
+        [] => std::iter::successors(Some(1), |n| Some(n * 2))
+            .take_while(|n| *n <= room.min(most.min(MOST_CLIENTS_OF_ALL)))
+            .collect(),
         chosen => chosen.iter().map(|n| *n as usize).collect(),
     };
     levels.sort_unstable();
@@ -162,19 +172,7 @@ fn plan(args: &TuneArgs, config: &Config) -> Result<Plan, StartError> {
         )));
     }
     let effort = Effort { rounds: 2, final_rounds: if args.quick { 5 } else { 7 } };
-    let kind = kind(config)?;
-    let current = Candidate::of(config, cores, kind);
-    Ok(Plan { current, grid: Grid::new(cores, kind, args.quick), levels, p99_ms: args.p99_ms, effort })
-}
-
-/// The one kind of device that is configured.
-fn kind(config: &Config) -> Result<&str, StartError> {
-    match config.devices.workers(1).as_slice() {
-        [first, rest @ ..] if rest.iter().all(|kind| kind == first) => Ok(first),
-        kinds => Err(StartError::Config(format!(
-            "devices.devices names several kinds, {kinds:?}; tune measures one: choose it with --device"
-        ))),
-    }
+    Ok(Plan { current, grid: Grid::new(cores(), sites, args.quick), levels, p99_ms: args.p99_ms, effort })
 }
 
 fn announce(args: &TuneArgs, config: &Config, lines: usize, steps: usize, most: Duration) {

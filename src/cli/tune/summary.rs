@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     cli::load::cores,
-    tuning::{Gain, Outcome, Plan, Run, Trial, Verdict},
+    tuning::{Gain, Outcome, Plan, Run, Sites, Trial, Verdict},
 };
 
 /// Answers in a step below which its p99 is little more than its slowest answer.
@@ -16,7 +16,7 @@ const FEW_ANSWERS: usize = 100;
 pub struct Summary<'a> {
     pub outcome: &'a Outcome,
     pub plan: &'a Plan,
-    pub kind: &'a str,
+    pub sites: &'a Sites,
     pub model: &'a str,
     /// The user's file; `None` means the built-in lines.
     pub lines: Option<&'a Path>,
@@ -132,7 +132,7 @@ impl Summary<'_> {
             "version": env!("CARGO_PKG_VERSION"),
             "machine": machine(),
             "cores": cores(),
-            "device": self.kind,
+            "device": self.sites.to_string(),
             "model": self.model,
             "lines": self.lines,
             "line_count": self.line_count,

@@ -14,7 +14,7 @@ use crate::{
     },
     config::{Config, Devices},
     error::StartError,
-    tuning::Candidate,
+    tuning::{Candidate, Sites},
 };
 
 /// First words of every comment that tune writes, by which it knows its own.
@@ -35,25 +35,24 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// `candidate` on devices of one `kind`: named as `present` names them if they are as many as there, else as `auto`
+    /// `candidate` on `sites`: named as `present` names them if there are as many workers as `current` has, else as `auto`
     /// where it means the same, so that the file suits a machine with other cores, too.
-    pub fn new(candidate: Candidate, kind: &str, present: &Devices) -> Self {
-        let (cores, threads, instances) = (cores(), candidate.intra_op_threads, candidate.instances);
-        let devices = if present.intra_op_threads == threads && present.workers(cores).len() == instances {
+    pub fn new(candidate: Candidate, sites: &Sites, current: &Candidate, present: &Devices) -> Self {
+        let (threads, instances) = (candidate.intra_op_threads, candidate.instances);
+        let devices = if current.intra_op_threads == threads && current.instances == instances {
             present.devices.clone()
-        } else if kind == "cpu" && instances == (cores / threads).max(1) {
+        } else if sites.are_cpu() && instances == (cores() / threads).max(1) {
             vec!["auto".to_owned()]
         } else {
-            vec![kind.to_owned(); instances]
+            sites.entries(instances)
         };
         Self { devices, candidate }
     }
 
     /// `config` with these settings and all else as it is.
     fn within(&self, config: &Config) -> Config {
-        let mut config = self.candidate.apply(config, "");
-        config.devices.devices.clone_from(&self.devices);
-        config
+        let once = Candidate { instances: 1, ..self.candidate };
+        once.apply(config, &Sites::named(self.devices.clone()))
     }
 
     fn keys(&self) -> Result<Vec<Setting>, String> {
@@ -184,17 +183,23 @@ mod tests {
 
     #[test]
     fn devices_keep_their_names_where_they_stay() {
-        let named = |present: &[&str], instances, intra_op_threads| {
-            let present = Devices { devices: present.iter().map(|d| (*d).to_owned()).collect(), ..Devices::default() };
+        let named = |sites: &[&str], present: (&[&str], usize), instances, intra_op_threads| {
+            let texts = |names: &[&str]| -> Vec<String> { names.iter().map(|name| (*name).to_owned()).collect() };
             let candidate = Candidate { instances, intra_op_threads, ..settings().candidate };
-            Settings::new(candidate, "cpu", &present).devices
+            let current = Candidate { instances: present.1, intra_op_threads: 1, ..candidate };
+            let present = Devices { devices: texts(present.0), ..Devices::default() };
+            Settings::new(candidate, &Sites::named(texts(sites)), &current, &present).devices
         };
         let cores = cores();
-        assert_eq!(named(&["auto"], cores, 1), ["auto"]);
-        assert_eq!(named(&vec!["cpu"; cores], cores, 1), vec!["cpu"; cores]);
-        assert_eq!(named(&vec!["cpu"; cores + 1], cores, 1), ["auto"]);
-        assert_eq!(named(&["auto"], 1, cores + 1), ["auto"]);
-        assert_eq!(named(&["auto"], cores + 1, 1), vec!["cpu"; cores + 1]);
+        let many = |count| vec!["cpu"; count];
+        assert_eq!(named(&["cpu"], (&["auto"], cores), cores, 1), ["auto"]);
+        assert_eq!(named(&["cpu"], (&many(cores), cores), cores, 1), many(cores));
+        assert_eq!(named(&["cpu"], (&many(cores + 1), cores + 1), cores, 1), ["auto"]);
+        assert_eq!(named(&["cpu"], (&["auto"], cores), 1, cores + 1), ["auto"]);
+        assert_eq!(named(&["cpu"], (&["auto"], cores), cores + 1, 1), many(cores + 1));
+        let gpus = ["cuda:0", "cuda:1"];
+        assert_eq!(named(&gpus, (&["auto"], 1), 1, 1), ["auto"]);
+        assert_eq!(named(&gpus, (&["cuda"], 1), 2, 1), ["cuda:0", "cuda:0", "cuda:1", "cuda:1"]);
     }
 
     #[test]
