@@ -15,7 +15,11 @@ TOPICS = {
     "a storage problem", "a software crash", "a performance problem",
 }
 TOPIC_LINES = range(12, 16)
+PAIRS = {"pair-value": 40, "pair-state": 30, "pair-security": 25, "pair-outcome": 25}
 GRAM = 5
+# Sequences that sudo prints around every command.
+FORM = {"user root command usr bin"}
+STAMP = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d\S*")
 
 
 def rows(name, header):
@@ -32,10 +36,10 @@ def rows(name, header):
 
 
 def grams(text):
-    """Sequences of GRAM words, lower-cased, digits masked; words without any letter are skipped."""
-    masked = re.sub(r"\d", "0", text.lower())
+    """Sequences of GRAM words, lower-cased, digits masked; words without any letter are skipped, and so are timestamps."""
+    masked = re.sub(r"\d", "0", STAMP.sub(" ", text).lower())
     words = [w for w in re.findall(r"\w+", masked) if re.search(r"[^\W\d_]", w)]
-    return {" ".join(words[i : i + GRAM]) for i in range(len(words) - GRAM + 1)}
+    return {" ".join(words[i : i + GRAM]) for i in range(len(words) - GRAM + 1)} - FORM
 
 
 def main():
@@ -51,6 +55,21 @@ def main():
         topics[topic] += 1
         texts.append((f"topics.tsv:{number}", text))
 
+    pairs = collections.Counter()
+    half = None
+    for number, (label, group, text) in rows("pairs.tsv", ["label", "group", "text"]):
+        where = f"pairs.tsv:{number}"
+        if half is None:
+            assert label == "anomaly", f"{where}: a pair begins with its anomaly"
+            half = (group, text)
+            continue
+        assert label == "normal" and group == half[0] and text != half[1], f"{where}: no partner of the line before"
+        pairs[group] += 1
+        # What the two lines of a pair share is what a pair is for, so both count as one text.
+        texts.append((where, f"{half[1]}\n{text}"))
+        half = None
+    assert half is None and pairs == PAIRS, f"pairs: {pairs}"
+
     assert len(counts) and sum(counts.values()) >= 420, "too few lines"
     for group, least in MINIMUM.items():
         bad, calm = counts[group, "anomaly"], counts[group, "normal"]
@@ -63,7 +82,7 @@ def main():
     totals = [sum(n for (_, l), n in counts.items() if l == label) for label in ("anomaly", "normal")]
     assert totals[0] == totals[1], f"unbalanced: {totals}"
     assert set(topics) == TOPICS and all(n in TOPIC_LINES for n in topics.values()), f"topics: {topics}"
-    print(f"all        anomaly {totals[0]:3} normal {totals[1]:3}; topics {sum(topics.values())}")
+    print(f"all        anomaly {totals[0]:3} normal {totals[1]:3}; topics {sum(topics.values())}; pairs {sum(pairs.values())}")
 
     seen, owner, clashes = {}, {}, []
     for where, text in texts:
@@ -71,7 +90,7 @@ def main():
         if key in seen:
             clashes.append(f"{where} repeats {seen[key]}")
         seen[key] = where
-        for gram in grams(text):
+        for gram in set().union(*map(grams, text.split("\n"))):
             if gram in owner:
                 clashes.append(f"{where} and {owner[gram]} share {gram!r}")
             owner[gram] = where

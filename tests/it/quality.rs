@@ -15,6 +15,10 @@ use super::parity::{root, shipped, two_devices};
 const STEMS: [&str; 11] =
     ["error", "fail", "exception", "fatal", "panic", "critical", "denied", "timeout", "refused", "abort", "corrupt"];
 
+/// Share of the pairs whose anomaly must have the higher score, and of their lines that must be right at 0.5.
+const PAIRS_IN_ORDER: f32 = 0.72;
+const PAIRS_RIGHT: f32 = 0.6;
+
 /// Rows of a tab-separated file without its header.
 fn rows(file: &str) -> Vec<Vec<String>> {
     let text = fs::read_to_string(root().join("models/challenge").join(file)).unwrap();
@@ -117,6 +121,34 @@ async fn the_shipped_model_passes_its_challenge() {
     assert!(model.f1() >= 0.75 && auroc >= 0.88 && model.accuracy() >= 0.75, "F1 {}, AUROC {auroc}", model.f1());
     assert!(model.f1() > regex.f1() && model.accuracy() > regex.accuracy(), "the regex is better");
     assert!(flips <= 0.02, "int8 flips {flips} of the verdicts");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_reads_what_decides_between_two_lines_that_are_alike() {
+    let rows = rows("pairs.tsv");
+    let texts: Vec<&str> = rows.iter().map(|row| row[2].as_str()).collect();
+    let scores = scores(&start("model.onnx"), &texts, None).await;
+    let mut groups: BTreeMap<&str, (f32, Confusion)> = BTreeMap::new();
+    let mut all = Confusion::default();
+    for (rows, scores) in rows.chunks(2).zip(scores.chunks(2)) {
+        assert_eq!([&rows[0][0], &rows[1][0], &rows[0][1]], ["anomaly", "normal", &rows[1][1]]);
+        let (bad, calm) = (scores[0][0], scores[1][0]);
+        let (right, confusion) = groups.entry(&rows[0][1]).or_default();
+        *right += f32::from(u8::from(bad > calm));
+        for confusion in [confusion, &mut all] {
+            confusion.add(true, bad >= 0.5);
+            confusion.add(false, calm >= 0.5);
+        }
+    }
+    let mut in_order = 0.0;
+    for (name, (right, confusion)) in &groups {
+        let pairs = confusion.hits + confusion.misses;
+        println!("{name:13} right order {:.3} of {pairs} pairs, accuracy {:.3}", right / pairs, confusion.accuracy());
+        in_order += right;
+    }
+    let in_order = in_order / (rows.len() / 2) as f32;
+    println!("all: right order {in_order:.3}, accuracy {:.3}, F1 {:.3}", all.accuracy(), all.f1());
+    assert!(in_order >= PAIRS_IN_ORDER && all.accuracy() >= PAIRS_RIGHT, "{in_order}, {}", all.accuracy());
 }
 
 #[tokio::test(flavor = "multi_thread")]
