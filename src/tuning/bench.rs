@@ -84,7 +84,7 @@ impl Bench<'_> {
     }
 
     fn start(&self, candidate: &Candidate) -> Result<Engine, StartError> {
-        let mut config = candidate.apply(self.config, self.sites);
+        let mut config = candidate.apply(self.config, self.sites.entries(candidate.instances));
         // The p99 target says what is too long; a refusal would hide it.
         config.batching.max_queue_wait_ms = config.batching.request_timeout_ms;
         let devices = (self.devices)(&config, self.model)?;

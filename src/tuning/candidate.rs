@@ -32,10 +32,10 @@ impl Candidate {
         }
     }
 
-    /// `config` with these settings, on `sites`.
-    pub fn apply(&self, config: &Config, sites: &Sites) -> Config {
+    /// `config` with these settings, with workers on `devices`.
+    pub fn apply(&self, config: &Config, devices: Vec<String>) -> Config {
         let mut config = config.clone();
-        config.devices.devices = sites.entries(self.instances);
+        config.devices.devices = devices;
         config.devices.intra_op_threads = self.intra_op_threads;
         config.batching.max_batch_tokens = self.max_batch_tokens;
         config.batching.max_queue_delay_us = self.max_queue_delay_us;
@@ -118,7 +118,7 @@ mod tests {
             let neighbours = grid.neighbours(axis, current);
             assert_eq!(neighbours.len(), [grid.shapes.len(), grid.tokens.len(), grid.delays.len()][axis] - 1);
             for candidate in neighbours {
-                let applied = candidate.apply(&config, &sites);
+                let applied = candidate.apply(&config, sites.entries(candidate.instances));
                 applied.check().unwrap();
                 assert_eq!(applied.devices.devices, vec!["cpu"; candidate.instances]);
                 assert_eq!(Candidate::of(&applied, &sites, candidate.instances), candidate);

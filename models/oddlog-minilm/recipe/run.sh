@@ -22,6 +22,5 @@ set -- ../../challenge/*.tsv
 "$PY" -u train.py --base "$BASE" --avoid "$@" --out "$WORK/fp32" \
   --per-template 8 --mined-share 0.6 --topic-share 0.8 --calm-share 0.3 --min-lr 0.01
 "$PY" export.py --weights "$WORK/fp32" --out "$WORK/int8" --check
-for SET in challenge pairs; do
-  "$PY" evaluate.py "$WORK/int8" --compare "$WORK/fp32" --challenge ../../challenge/$SET.tsv --topics ../../challenge/topics.tsv
-done
+"$PY" evaluate.py "$WORK/int8" --compare "$WORK/fp32" --challenge ../../challenge/challenge.tsv --topics ../../challenge/topics.tsv
+"$PY" evaluate.py "$WORK/int8" --challenge ../../challenge/pairs.tsv

@@ -51,8 +51,7 @@ impl Settings {
 
     /// `config` with these settings and all else as it is.
     fn within(&self, config: &Config) -> Config {
-        let once = Candidate { instances: 1, ..self.candidate };
-        once.apply(config, &Sites::named(self.devices.clone()))
+        self.candidate.apply(config, self.devices.clone())
     }
 
     fn keys(&self) -> Result<Vec<Setting>, String> {
