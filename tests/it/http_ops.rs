@@ -71,9 +71,11 @@ fn metrics_parse_and_count_routes_by_pattern_and_status() {
 fn the_end_answers_what_was_accepted() {
     let (setup, gate) = Setup::gated();
     let mut server = setup.serve();
-    let mut idle = server.connect();
-    idle.send("GET", "/livez", &[], b"");
-    assert_eq!(idle.answer().status, 200);
+    let mut idle = vec![server.connect(), server.connect()];
+    for connection in &mut idle {
+        connection.send("GET", "/livez", &[], b"");
+        assert_eq!(connection.answer().status, 200);
+    }
     let mut waiting: Vec<_> = (0..8)
         .map(|_| {
             let mut connection = server.connect();
@@ -85,8 +87,14 @@ fn the_end_answers_what_was_accepted() {
     server.begin_end();
     // What is on its way over an idle connection is answered, and it is said that the connection ends.
     eventually("it is not ready", || {
-        idle.send("GET", "/readyz", &[], b"");
-        let last = idle.answer();
+        let connection = idle.last_mut().unwrap();
+        connection.send("GET", "/readyz", &[], b"");
+        let last = connection.answer();
+        if last.status == 200 && last.has("connection") {
+            // The end began between this answer's status and its head.
+            idle.pop();
+            return false;
+        }
         last.status == 503 && last.header("connection") == "close"
     });
     // Nobody new is let in.
