@@ -68,7 +68,7 @@ impl<'a> AnalyzeRequest<'a> {
 /// The verdict for one log.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(example = json!({
-    "log_message": "ERROR: Database connection timeout after 30s", "label": "anomaly", "confidence": 0.97766054,
+    "log_message": "ERROR: Database connection timeout after 30s", "label": "anomaly", "confidence": 0.9372868,
     "is_anomaly": true, "threshold": 0.5
 }))]
 pub struct AnalyzeResponse<'a> {

@@ -16,8 +16,8 @@ const STEMS: [&str; 11] =
     ["error", "fail", "exception", "fatal", "panic", "critical", "denied", "timeout", "refused", "abort", "corrupt"];
 
 /// Share of the pairs whose anomaly must have the higher score, and of their lines that must be right at 0.5.
-const PAIRS_IN_ORDER: f32 = 0.72;
-const PAIRS_RIGHT: f32 = 0.6;
+const PAIRS_IN_ORDER: f32 = 0.84;
+const PAIRS_RIGHT: f32 = 0.69;
 
 /// Rows of a tab-separated file without its header.
 fn rows(file: &str) -> Vec<Vec<String>> {
@@ -118,7 +118,7 @@ async fn the_shipped_model_passes_its_challenge() {
         model.accuracy(),
         regex.accuracy()
     );
-    assert!(model.f1() >= 0.75 && auroc >= 0.88 && model.accuracy() >= 0.75, "F1 {}, AUROC {auroc}", model.f1());
+    assert!(model.f1() >= 0.87 && auroc >= 0.94 && model.accuracy() >= 0.87, "F1 {}, AUROC {auroc}", model.f1());
     assert!(model.f1() > regex.f1() && model.accuracy() > regex.accuracy(), "the regex is better");
     assert!(flips <= 0.02, "int8 flips {flips} of the verdicts");
 }
@@ -183,7 +183,7 @@ async fn the_shipped_model_tells_topics_apart() {
     });
     let share = right.count() as f32 / rows.len() as f32;
     println!("{share:.3} of {} lines get the right one of 6 topics", rows.len());
-    assert!(share >= 0.75, "{share}");
+    assert!(share >= 0.85, "{share}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,14 +2,11 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader},
     path::Path,
     process::{Command, Stdio},
 };
 
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
+use super::support::process::{prepared, root, start};
 
 fn readme() -> String {
     fs::read_to_string(root().join("README.md")).unwrap()
@@ -29,18 +26,10 @@ fn sh(script: &str, dir: &Path) -> (bool, String) {
 #[test]
 fn every_example_runs() {
     let oddlog = env!("CARGO_BIN_EXE_oddlog");
-    let mut server = Command::new(oddlog)
-        .args(["serve", "--listen", "127.0.0.1:0"])
-        .env("ODDLOG_LOG__FORMAT", "json")
-        .current_dir(root())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut first = String::new();
-    let mut log = BufReader::new(server.stderr.take().unwrap());
-    log.read_line(&mut first).unwrap();
-    let entry: serde_json::Value = serde_json::from_str(&first).unwrap_or_else(|_| panic!("{first}"));
-    let address = entry["fields"]["address"].as_str().unwrap().to_owned();
+    let mut server = Command::new(oddlog);
+    prepared(&mut server).args(["serve", "--listen", "127.0.0.1:0"]).env_remove("ODDLOG_MODEL__SOURCE");
+    // Its outputs are pipes of ours: if this test fails, no orphan keeps the log of all tests open.
+    let (mut server, address) = start(server);
 
     let dir = tempfile::tempdir().unwrap();
     for name in ["app.log", "deploy.log"] {

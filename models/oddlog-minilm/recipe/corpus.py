@@ -28,6 +28,7 @@ class Template:
     family: str
     procs: list
     held_out: bool
+    file: str
 
 
 @dataclass
@@ -36,6 +37,7 @@ class Line:
     target: float
     topic: str      # "" when unknown (mined statements)
     held_out: bool
+    source: str     # lines of one source differ in the filling of its slots, not in what decides
 
 
 def held_out(key, percent):
@@ -60,7 +62,7 @@ def templates(folder=os.path.join(HERE, "templates")):
             for slot, _, _ in SLOT.findall(text):
                 if slot not in VALUES and slot not in ("n", "proc", "nil"):
                     raise ValueError(f"{name}:{k}: unknown slot <{slot}>")
-            out.append(Template(verdict == "A", topic, text, family, procs, held_out(text, 10)))
+            out.append(Template(verdict == "A", topic, text, family, procs, held_out(text, 10), os.path.basename(name)[:-len(".tsv")]))
     return out
 
 
@@ -107,11 +109,17 @@ def context(r, text):
 CONTEXT_FAMILIES = {"app", "java", "py", "go", "dotnet"}
 
 
-def synthetic(r, per_template, avoid, calm_factor=1.0):
-    """`calm_factor` times as many lines of calm templates, and that again for calm system and cluster lines: most of real life."""
+# Files whose templates differ in what their slots hold, or must not, which takes more examples than wording does.
+DENSE = {"numbers", "values", "states", "outcomes", "freenet", "freedata", "freemach", "freeapps"}
+
+
+def synthetic(r, per_template, avoid, calm_factor=1.0, dense_factor=1.0):
+    """`calm_factor` times as many lines of calm templates, and that again for calm system and cluster lines: most of real life;
+    `dense_factor` times as many of the templates in DENSE."""
     lines, dropped = [], 0
     for t in templates():
-        factor = 1.0 if t.bad else calm_factor * (calm_factor if t.family in ("ras", "hpcsys", "kern", "sys") else 1.0)
+        factor = dense_factor if t.file in DENSE else 1.0
+        factor *= 1.0 if t.bad else calm_factor * (calm_factor if t.family in ("ras", "hpcsys", "kern", "sys") else 1.0)
         for _ in range(round(per_template * factor)):
             proc = r.choice(t.procs)
             message = augment(r, fill(r, t.text, proc))
@@ -122,12 +130,12 @@ def synthetic(r, per_template, avoid, calm_factor=1.0):
                 message = context(r, message)
             text, level = wrap(r, t.family, message, t.bad, proc)
             target = LEVEL_SHIFT.get((t.bad, level), 0.97 if t.bad else 0.03)
-            lines.append(Line(text, target, t.topic, t.held_out))
+            lines.append(Line(text, target, t.topic, t.held_out, t.text))
     print(f"synthetic: {len(lines)} lines of {len(templates())} templates, {dropped} dropped by the 4-word rule")
     return lines
 
 
-def mined(r, file, avoid, warning=MINED_TARGET["warning"], share=1.0, bare_share=0.6):
+def mined(r, file, avoid, warning=MINED_TARGET["warning"], share=1.0, bare_share=0.6, fills=1):
     """Log statements of public packages, each once: 60 % without a level, so that the words have to carry the verdict."""
     if not file or not os.path.exists(file):
         return []
@@ -138,16 +146,17 @@ def mined(r, file, avoid, warning=MINED_TARGET["warning"], share=1.0, bare_share
         level, raw = row[0].lower(), row[1]
         if r.random() > share:
             continue
-        message = augment(r, fill_braces(r, raw))
-        if avoid.hits(message):
-            dropped += 1
-            continue
-        target = warning if level.startswith("warn") else MINED_TARGET[level]
-        word = {"warning": "WARN", "exception": "ERROR"}.get(level, level.upper())
-        text = message = context(r, message)
-        if r.random() > bare_share:
-            text, _ = wrap(r, "mined", message, target > 0.5, r.choice(["app", "core", "server", "client", "worker"]), word)
-        lines.append(Line(text, target, "", held_out(raw, 4)))
+        for _ in range(fills if "{}" in raw else 1):
+            message = augment(r, fill_braces(r, raw))
+            if avoid.hits(message):
+                dropped += 1
+                continue
+            target = warning if level.startswith("warn") else MINED_TARGET[level]
+            word = {"warning": "WARN", "exception": "ERROR"}.get(level, level.upper())
+            text = message = context(r, message)
+            if r.random() > bare_share:
+                text, _ = wrap(r, "mined", message, target > 0.5, r.choice(["app", "core", "server", "client", "worker"]), word)
+            lines.append(Line(text, target, "", held_out(raw, 4), raw))
     print(f"mined: {len(lines)} lines, {dropped} dropped by the 4-word rule")
     return lines
 

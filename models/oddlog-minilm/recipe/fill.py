@@ -96,6 +96,8 @@ def camel(r):
 
 def number(r, lo, hi):
     if hi - lo > 200:
+        if lo == 0 and r.random() < 0.05:
+            return 0
         lo1, hi1 = max(lo, 1), hi
         v = int(lo1 * (hi1 / lo1) ** r.random())
         return max(lo, min(hi, v))

@@ -35,6 +35,7 @@ def arguments():
     p.add_argument("--avoid", nargs="*", default=[], help="evaluation files (.gz logs, .tsv) no training text may share four words with")
     p.add_argument("--per-template", type=int, default=10)
     p.add_argument("--calm-factor", type=float, default=1.0, help="how many times more lines a calm template gives")
+    p.add_argument("--dense-factor", type=float, default=1.0, help="how many times more lines a template gives of those in which values decide, or must not")
     p.add_argument("--epochs", type=float, default=1.0)
     p.add_argument("--minutes", type=float, default=0, help="stop the schedule at this many minutes of training (0: by epochs)")
     p.add_argument("--init", help="folder of an earlier stage: its encoder and head, with this run's vocabulary")
@@ -49,6 +50,8 @@ def arguments():
     p.add_argument("--topic-share", type=float, default=1.0, help="topic choices per bad line, on average")
     p.add_argument("--calm-share", type=float, default=0.3, help="topic choices per calm line, on average")
     p.add_argument("--mined-share", type=float, default=1.0, help="share of the mined statements this stage sees")
+    p.add_argument("--mined-fills", type=int, default=1, help="lines of each mined statement that has slots")
+    p.add_argument("--twin-weight", type=float, default=0.0, help="weight of the squared distance between the logits of two lines of one source")
     p.add_argument("--nli-weight", type=float, default=0.3)
     p.add_argument("--vocab-size", type=int, default=12000)
     p.add_argument("--max-len", type=int, default=96)
@@ -124,27 +127,40 @@ def scores(model, enc, ids, template, labels):
 
 
 def steps_of_epoch(r, lines, ids, a):
-    """Batches of near length; each item is (line index, hypotheses, target over them): two for a verdict, four for a choice of topic."""
-    items = []
+    """Batches of near length; each item is (line index, hypotheses, target over them): two for a verdict, four for a choice of topic.
+    Two lines of one source and one target have the same hypotheses and stand one after the other."""
+    items, waiting = [], {}
     for i, l in enumerate(lines):
         if not l.topic or r.random() < a.verdict_share:
-            items.append((i, topics.verdict_pair(r), [l.target, 1 - l.target]))
+            twin = waiting.pop((l.source, l.target), None) if a.twin_weight else None
+            if twin is None:
+                waiting[l.source, l.target] = unit = [(i, topics.verdict_pair(r), [l.target, 1 - l.target])]
+                items.append(unit)
+            else:
+                twin.append((i, twin[0][1], twin[0][2]))
         if l.topic and 0.1 < l.target < 0.9:
             continue
         bad = l.target > 0.5
         for _ in range(int((a.topic_share if bad else a.calm_share) + r.random()) if l.topic else 0):
-            items.append((i, *topics.choice(r, bad, l.topic)))
+            items.append([(i, *topics.choice(r, bad, l.topic))])
     r.shuffle(items)
     out = []
     for s in range(0, len(items), a.batch * 40):
-        chunk = sorted(items[s:s + a.batch * 40], key=lambda x: len(ids[x[0]]))
-        out += [chunk[k:k + a.batch] for k in range(0, len(chunk), a.batch)]
+        chunk = sorted(items[s:s + a.batch * 40], key=lambda unit: max(len(ids[x[0]]) for x in unit))
+        batch = []
+        for unit in chunk:
+            batch += unit
+            if len(batch) >= a.batch:
+                out.append(batch)
+                batch = []
+        out += [batch] if batch else []
     r.shuffle(out)
     return out
 
 
-def loss_of(model, enc, ids, batch, nli_weight):
-    """Cross entropy of the choice among an item's hypotheses (as the server scores it) plus entailment of each pair by itself."""
+def loss_of(model, enc, ids, batch, nli_weight, twin_weight=0.0):
+    """Cross entropy of the choice among an item's hypotheses (as the server scores it) plus entailment of each pair by itself; lines of
+    one source are to score alike, which templates rest on."""
     z = entailment(model, enc, [ids[i] for i, h, _ in batch for _ in h], [h for _, hs, _ in batch for h in hs], grad=True)
     width = max(len(h) for _, h, _ in batch)
     target = torch.zeros(len(batch), width)
@@ -160,7 +176,12 @@ def loss_of(model, enc, ids, batch, nli_weight):
     logits = torch.stack(parts)
     choice = -(target * F.log_softmax(logits, dim=1)).sum(1).mean()
     alone = F.binary_cross_entropy_with_logits(z[:, 0] - z[:, 1], torch.tensor(truth), reduction="none")
-    return choice + nli_weight * (alone * torch.tensor(mask)).mean(), len(z)
+    loss = choice + nli_weight * (alone * torch.tensor(mask)).mean()
+    twins = [k for k in range(1, len(batch)) if batch[k][1] is batch[k - 1][1]]
+    if twins and twin_weight:
+        logit = logits[:, 0] - logits[:, 1]
+        loss = loss + twin_weight * F.huber_loss(logit[twins], logit[[k - 1 for k in twins]], reduction="sum") / len(batch)
+    return loss, len(z)
 
 
 def validate(model, enc, lines, ids):
@@ -228,7 +249,7 @@ def work(rank, a, rendezvous):
     say = print if rank == 0 else lambda *_, **__: None
     r = random.Random(a.seed)
     avoid = corpus.Avoid(a.avoid)
-    lines = corpus.synthetic(r, a.per_template, avoid, a.calm_factor) + corpus.mined(r, a.mined, avoid, a.warning, a.mined_share)
+    lines = corpus.synthetic(r, a.per_template, avoid, a.calm_factor, a.dense_factor) + corpus.mined(r, a.mined, avoid, a.warning, a.mined_share, fills=a.mined_fills)
     phrases = [t.format(p) for t in topics.TEMPLATES for v in topics.TOPICS.values() for p in v] + [t.format(p) for t in topics.TEMPLATES for pair in topics.PAIRS for p in pair]
     tok, keep = vocab.prune(os.path.join(a.base, "tokenizer.json"), [l.text for l in lines] + phrases * 2, a.vocab_size)
     ids = [e.ids for e in tok.encode_batch([l.text for l in lines], add_special_tokens=False)]
@@ -263,7 +284,7 @@ def work(rank, a, rendezvous):
             lr = a.lr * min(1, (step + 1) / a.warmup) * (a.min_lr + (1 - a.min_lr) * 0.5 * (1 + math.cos(math.pi * progress)))
             for g in opt.param_groups:
                 g["lr"] = lr
-            loss, n = loss_of(model, enc, ti, batch, a.nli_weight)
+            loss, n = loss_of(model, enc, ti, batch, a.nli_weight, a.twin_weight)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(decay + rest, 1.0)
             opt.step()
