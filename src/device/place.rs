@@ -1,5 +1,7 @@
 //! Where the model runs: what `devices.devices` asks for, and what there is. Pure.
 
+use std::fmt;
+
 use super::onnx::{CudaError, Survey};
 use crate::error::StartError;
 
@@ -12,6 +14,17 @@ pub enum Place {
     Cuda(u32),
     /// A fake, for measuring what is not the model.
     Fake,
+}
+
+/// As `devices.devices` names it.
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cpu => f.write_str("cpu"),
+            Self::Fake => f.write_str("fake"),
+            Self::Cuda(gpu) => write!(f, "cuda:{gpu}"),
+        }
+    }
 }
 
 /// A worker each.

@@ -95,6 +95,7 @@ fn cpu_shapes(cores: usize) -> Vec<(usize, usize)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device::Place;
 
     #[test]
     fn cores_are_divided_without_taking_more_than_there_are() {
@@ -110,7 +111,7 @@ mod tests {
     #[test]
     fn a_candidate_comes_back_from_the_configuration_it_made() {
         let config = Config::default();
-        let sites = Sites::named(vec!["cpu".into()]);
+        let sites = Sites::of(&[Place::Cpu]).unwrap().0;
         let current = Candidate::of(&config, &sites, 4);
         assert_eq!((current.instances, current.intra_op_threads), (4, 1));
         for axis in 0..AXES {

@@ -2,10 +2,10 @@
 
 use crate::device::{CPU_RUN_TOKENS, GPU_RUN_TOKENS, Place};
 
-/// Devices of one kind, each once, by the names that `devices.devices` gives them.
+/// Devices of one kind, each once; at least one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sites {
-    names: Vec<String>,
+    places: Vec<Place>,
 }
 
 impl Sites {
@@ -21,45 +21,40 @@ impl Sites {
                 None => each.push((*place, 1)),
             }
         }
-        let names: Vec<String> = each.iter().map(|(place, _)| name(*place)).collect();
+        let (places, counts): (Vec<Place>, Vec<usize>) = each.into_iter().unzip();
+        let names: Vec<String> = places.iter().map(Place::to_string).collect();
         let remedy = "choose with --device what is to be tuned";
-        let kinds = each.chunk_by(|(one, _), (two, _)| std::mem::discriminant(one) == std::mem::discriminant(two));
+        let kinds = places.chunk_by(|one, two| std::mem::discriminant(one) == std::mem::discriminant(two));
         if kinds.count() != 1 {
             return Err(format!("devices.devices names several kinds, {names:?}; tune measures one: {remedy}"));
         }
-        let workers = each[0].1;
-        if each.iter().any(|(_, count)| *count != workers) {
-            let counts: Vec<usize> = each.iter().map(|(_, count)| *count).collect();
+        let workers = counts[0];
+        if counts.iter().any(|count| *count != workers) {
             return Err(format!(
                 "devices.devices has {counts:?} workers on {names:?}; tune needs as many on each: {remedy}"
             ));
         }
-        Ok((Self { names }, workers))
-    }
-
-    /// Devices by their names; all of one kind, at least one.
-    pub fn named(names: Vec<String>) -> Self {
-        Self { names }
+        Ok((Self { places }, workers))
     }
 
     /// `devices.devices` for so many workers on each device.
     pub fn entries(&self, workers: usize) -> Vec<String> {
-        self.names.iter().flat_map(|name| std::iter::repeat_n(name.clone(), workers)).collect()
+        self.places.iter().flat_map(|place| std::iter::repeat_n(place.to_string(), workers)).collect()
     }
 
     /// How many devices there are.
     pub fn count(&self) -> usize {
-        self.names.len()
+        self.places.len()
     }
 
     /// Whether they are GPUs.
     pub fn are_gpus(&self) -> bool {
-        self.names.iter().all(|name| name.starts_with("cuda"))
+        matches!(self.places[0], Place::Cuda(_))
     }
 
     /// Whether it is the CPU, whose workers have threads.
     pub fn are_cpu(&self) -> bool {
-        self.names.iter().all(|name| name == "cpu")
+        self.places[0] == Place::Cpu
     }
 
     /// Tokens of a run that suit them.
@@ -70,15 +65,8 @@ impl Sites {
 
 impl std::fmt::Display for Sites {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.names.join(", "))
-    }
-}
-
-fn name(place: Place) -> String {
-    match place {
-        Place::Cpu => "cpu".into(),
-        Place::Fake => "fake".into(),
-        Place::Cuda(gpu) => format!("cuda:{gpu}"),
+        let names: Vec<String> = self.places.iter().map(Place::to_string).collect();
+        f.write_str(&names.join(", "))
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
 use crossbeam_channel::{bounded, never};
 use oddlog::{
     config::{Config, Devices},
-    device::{Device, DeviceError, DeviceMaker, FakeDevice},
+    device::{Device, DeviceError, DeviceMaker, FakeDevice, Place},
     engine::Fleet,
     model::{InputTensors, Model},
     tuning::{Bench, Candidate, Halt, Run, Sites},
@@ -204,7 +204,7 @@ fn a_measurement_is_what_the_device_takes() {
     };
     let lines = ["a line".to_owned(), "and another one".to_owned()];
     let step = Duration::from_secs(1);
-    let sites = Sites::named(vec!["slow".into()]);
+    let (sites, _) = Sites::of(&[Place::Fake]).unwrap();
     let bench = Bench { model: &model, config: &config, sites: &sites, lines: &lines, step, devices: &devices };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let measure = |instances: usize, clients: usize| -> Run {

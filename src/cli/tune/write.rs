@@ -127,6 +127,7 @@ impl Target {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device::Place;
 
     fn settings() -> Settings {
         let candidate =
@@ -182,21 +183,21 @@ mod tests {
 
     #[test]
     fn devices_keep_their_names_where_they_stay() {
-        let named = |sites: &[&str], present: (&[&str], usize), instances, intra_op_threads| {
+        let named = |sites: &[Place], present: (&[&str], usize), instances, intra_op_threads| {
             let texts = |names: &[&str]| -> Vec<String> { names.iter().map(|name| (*name).to_owned()).collect() };
             let candidate = Candidate { instances, intra_op_threads, ..settings().candidate };
             let current = Candidate { instances: present.1, intra_op_threads: 1, ..candidate };
             let present = Devices { devices: texts(present.0), ..Devices::default() };
-            Settings::new(candidate, &Sites::named(texts(sites)), &current, &present).devices
+            Settings::new(candidate, &Sites::of(sites).unwrap().0, &current, &present).devices
         };
         let cores = cores();
         let many = |count| vec!["cpu"; count];
-        assert_eq!(named(&["cpu"], (&["auto"], cores), cores, 1), ["auto"]);
-        assert_eq!(named(&["cpu"], (&many(cores), cores), cores, 1), many(cores));
-        assert_eq!(named(&["cpu"], (&many(cores + 1), cores + 1), cores, 1), ["auto"]);
-        assert_eq!(named(&["cpu"], (&["auto"], cores), 1, cores + 1), ["auto"]);
-        assert_eq!(named(&["cpu"], (&["auto"], cores), cores + 1, 1), many(cores + 1));
-        let gpus = ["cuda:0", "cuda:1"];
+        assert_eq!(named(&[Place::Cpu], (&["auto"], cores), cores, 1), ["auto"]);
+        assert_eq!(named(&[Place::Cpu], (&many(cores), cores), cores, 1), many(cores));
+        assert_eq!(named(&[Place::Cpu], (&many(cores + 1), cores + 1), cores, 1), ["auto"]);
+        assert_eq!(named(&[Place::Cpu], (&["auto"], cores), 1, cores + 1), ["auto"]);
+        assert_eq!(named(&[Place::Cpu], (&["auto"], cores), cores + 1, 1), many(cores + 1));
+        let gpus = [Place::Cuda(0), Place::Cuda(1)];
         assert_eq!(named(&gpus, (&["auto"], 1), 1, 1), ["auto"]);
         assert_eq!(named(&gpus, (&["cuda"], 1), 2, 1), ["cuda:0", "cuda:0", "cuda:1", "cuda:1"]);
     }

@@ -3,14 +3,14 @@
 use std::collections::HashSet;
 
 use super::*;
-use crate::tuning::Sites;
+use crate::{device::Place, tuning::Sites};
 
 const CORES: usize = 4;
 
 fn plan(p99_ms: f64) -> Plan {
     Plan {
         current: Candidate { instances: 4, intra_op_threads: 1, max_batch_tokens: 512, max_queue_delay_us: 0 },
-        grid: Grid::new(CORES, &Sites::named(vec!["cpu".into()]), false),
+        grid: Grid::new(CORES, &Sites::of(&[Place::Cpu]).unwrap().0, false),
         levels: (0..9).map(|n| 1 << n).collect(),
         p99_ms,
         effort: Effort { rounds: 2, final_rounds: 7 },
