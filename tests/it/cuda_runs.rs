@@ -4,7 +4,7 @@
 //! They run where the CUDA build is, as those of `cuda`.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fs, io,
     path::PathBuf,
     process::{Child, Command},
@@ -245,4 +245,25 @@ fn without_cudnn_a_model_that_needs_it_says_so() {
     let told = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(2), "{told}");
     assert!(told.contains("needs cuDNN: set cuda.cudnn = true") && told.lines().count() == 1, "{told}");
+}
+
+#[test]
+fn tune_takes_every_gpu_that_auto_means() {
+    let Some(scene) = Scene::new() else { return };
+    let out = scene.folder.path().join("tuned.toml");
+    let args = ["--quick", "--seconds-per-step", "0.05", "--p99-ms", "60000", "--concurrency", "2", "--format", "json"];
+    let mut tune = oddlog(&["tune"]);
+    scene.on(tune.args(args).arg("--out").arg(&out)).env("FAKE_CUDA_GPUS", "2");
+    // What it tunes must not be given.
+    let output = tune.env_remove("ODDLOG_BATCHING__MAX_BATCH_TOKENS").output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    let found: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {told}"));
+    assert!(output.status.success() && found["device"] == "cuda:0, cuda:1", "{found} {told}");
+    // Workers on each, with no threads to divide, and runs larger than a CPU's.
+    let tried: Vec<&Value> = found["trials"].as_array().unwrap().iter().map(|trial| &trial["settings"]).collect();
+    let workers: HashSet<u64> = tried.iter().map(|candidate| candidate["instances"].as_u64().unwrap()).collect();
+    assert_eq!(workers, HashSet::from([1, 2, 4]), "{found}");
+    assert!(tried.iter().all(|candidate| candidate["intra_op_threads"] == 1), "{found}");
+    let text = fs::read_to_string(&out).unwrap();
+    assert!(text.contains("devices = [\"auto\"]") || text.contains("\"cuda:1\""), "{text}");
 }
