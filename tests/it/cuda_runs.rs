@@ -259,7 +259,7 @@ fn tune_takes_every_gpu_that_auto_means() {
     let told = String::from_utf8_lossy(&output.stderr);
     let found: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {told}"));
     assert!(output.status.success() && found["device"] == "cuda:0, cuda:1", "{found} {told}");
-    // Workers on each, with no threads to divide, and runs larger than a CPU's.
+    // Workers on each, with no threads to divide.
     let tried: Vec<&Value> = found["trials"].as_array().unwrap().iter().map(|trial| &trial["settings"]).collect();
     let workers: HashSet<u64> = tried.iter().map(|candidate| candidate["instances"].as_u64().unwrap()).collect();
     assert_eq!(workers, HashSet::from([1, 2, 4]), "{found}");

@@ -19,7 +19,7 @@ echo "$SHA  $BASE/model.safetensors" | sha256sum -c -
 
 set -- ../../challenge/*.tsv
 [ -n "${AVOID:-}" ] && set -- "$@" "$AVOID"/*.gz
-# What is bad and what is calm, and the choice among topics; then what decides and what must not. The mean of both holds out better than either.
+# What is bad and what is calm, and the choice among topics; then what decides and what must not; and the mean of both.
 "$PY" -u train.py --base "$BASE" --avoid "$@" --out "$WORK/first" \
   --per-template 8 --mined-share 0.6 --topic-share 0.8 --calm-share 0.3 --min-lr 0.01
 "$PY" -u train.py --base "$BASE" --avoid "$@" --init "$WORK/first" --out "$WORK/second" --seed 13 \
